@@ -1,0 +1,82 @@
+# The two commands of the README:
+#   make quickstart   environment, installation, the quickstart sweep, where its results are
+#   make test         style, types and tests
+#
+# Variables: PYTHON (the interpreter to build the environment with; otherwise the newest one that starts and
+# can make an environment), VENV (where the environment is), WORKERS (test processes).
+
+VENV ?= .venv
+PYTHON ?=
+WORKERS ?= 1
+PYTEST_ARGS ?=
+# The newest first: jax runs vmapped programs faster on Python 3.12 and newer.
+CANDIDATES = $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3 python)
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.metalab-installed
+INSTALLED_DEV := $(VENV)/.metalab-installed-dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PARALLEL = $(if $(filter-out 1,$(WORKERS)),--numprocesses $(WORKERS),)
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart install test test-slow lint format types bench clean
+
+help:
+	@sed -n 's/^#   make /make /p' Makefile
+	@echo "make lint | format | types | test-slow | bench | clean"
+
+quickstart: $(INSTALLED)
+	$(BIN)/metalab sweep quickstart
+	@echo
+	@echo "MLflow store: $(CURDIR)/runs/mlflow.db    (browse it: $(BIN)/metalab ui)"
+	@echo "Report:       $(CURDIR)/runs/quickstart/report/index.html"
+
+install: $(INSTALLED)
+
+test: lint types $(INSTALLED_DEV)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
+
+# The learning proofs: minutes of training each.
+test-slow: $(INSTALLED_DEV)
+	$(BIN)/python -m pytest $(PARALLEL) -m slow $(PYTEST_ARGS)
+
+lint: $(INSTALLED_DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED_DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(INSTALLED_DEV)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An interpreter counts only when it runs (a version manager's shim may stand for one that is not there)
+# and when the environment that it makes has pip.
+$(BIN)/python:
+	@for python in $(CANDIDATES); do \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue; \
+	  if "$$python" -m venv --clear $(VENV) >/dev/null 2>&1 && $(BIN)/python -m pip --version >/dev/null 2>&1; \
+	  then echo "$(VENV): made with $$($(BIN)/python --version)"; exit 0; fi; \
+	done; \
+	rm -rf $(VENV); \
+	echo "No Python 3.11 or newer that can make a virtual environment was found among: $(CANDIDATES)." >&2; \
+	echo "Install one (with its venv module), or name it: make PYTHON=/path/to/python3.12 ..." >&2; \
+	exit 2
+
+$(INSTALLED): pyproject.toml | $(BIN)/python
+	@echo "$(VENV): installing metalab"
+	$(PIP) install --editable .
+	@touch $@
+
+$(INSTALLED_DEV): pyproject.toml | $(BIN)/python
+	@echo "$(VENV): installing metalab with the development tools"
+	$(PIP) install --editable '.[dev]'
+	@touch $(INSTALLED) $@
