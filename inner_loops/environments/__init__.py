@@ -1,0 +1,1 @@
+"""Environments in the gymnax API: six-value ``step``, auto-reset, unbatched and pure (the caller vmaps)."""
