@@ -1,0 +1,164 @@
+"""Lifetimes: the only scan over inner updates, the only birth and the only reset in the system.
+
+Outer loops own lifetimes. Inner loops never see done-masks of their own life or any batch axis.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.ad_checkpoint import checkpoint_name
+
+from metalab.protocols import AdaptiveTaskDistribution, InnerLoop, PyTree, StepOut, Task, TaskDistribution
+from metalab.trees import select
+
+__all__ = ["Slots", "advance", "born", "init_memory", "keep", "rebirth", "unroll"]
+
+_KEPT = "metalab_kept"
+
+
+def keep(tree: PyTree) -> PyTree:
+    """Marks values that a rematerialised inner update stores instead of computing again.
+
+    An inner loop marks what is dear to recompute (the states of a recurrent core) or what must not be
+    recomputed (nothing, as long as loops are pure). Without rematerialisation it is the identity.
+    """
+    return jax.tree.map(lambda leaf: checkpoint_name(leaf, _KEPT), tree)
+
+
+def unroll(
+    inner: InnerLoop,
+    key: Array,
+    meta: PyTree,
+    state: PyTree,
+    length: int,
+    batches: PyTree = None,
+    remaining: Array | None = None,
+    remat: bool = False,
+) -> tuple[PyTree, StepOut]:
+    """Runs ``length`` inner updates of one lifetime.
+
+    Args:
+        inner: the learner's loop.
+        key: PRNG key.
+        meta: meta-parameters.
+        state: the learner's state.
+        length: K, static.
+        batches: host-fed data, leaves ``[K, ...]``, or None.
+        remaining: [] int32, updates left in this life: later ones leave the state as it is and report
+            zeros. None: the whole stretch is lived.
+        remat: recompute each update in the backward pass, but for what the loop marked with ``keep``.
+
+    Returns:
+        The state after the stretch and the ``StepOut``s, leaves ``[K, ...]``.
+    """
+
+    def body(state: PyTree, xs: tuple[Array, Array, PyTree]) -> tuple[PyTree, StepOut]:
+        step_key, index, batch = xs
+        new_state, out = inner.step(step_key, meta, state, batch)
+        if remaining is None:
+            return new_state, out
+        alive = index < remaining
+        return (
+            select(alive, new_state, state),
+            select(alive, out, jax.tree.map(jnp.zeros_like, out)),
+        )
+
+    if remat:
+        policy = jax.checkpoint_policies.save_only_these_names(_KEPT)
+        body = jax.checkpoint(body, policy=policy, prevent_cse=False)  # inside scan: nothing to merge with
+    keys = jax.random.split(key, length)
+    return jax.lax.scan(body, state, (keys, jnp.arange(length), batches))
+
+
+class Slots(NamedTuple):
+    """Lifetimes in flight.
+
+    Attributes:
+        state: inner states, leaves ``[P, ...]``.
+        age: [P] int32, inner updates lived.
+        lifetime: [P] int32, inner updates to live.
+        ticket: what an adaptive task distribution wants back with the score, leaves ``[P, ...]``.
+    """
+
+    state: PyTree
+    age: Array
+    lifetime: Array
+    ticket: PyTree
+
+
+def init_memory(tasks: TaskDistribution) -> PyTree:
+    """The memory of an adaptive task distribution; () for one that does not learn."""
+    return tasks.init_memory() if isinstance(tasks, AdaptiveTaskDistribution) else ()
+
+
+def born(
+    inner: InnerLoop,
+    tasks: TaskDistribution,
+    key: Array,
+    meta: PyTree,
+    memory: PyTree,
+    num_slots: int,
+    stagger: bool = True,
+) -> Slots:
+    """Fills ``num_slots`` slots with newborn learners.
+
+    With ``stagger`` the first ages are uniform over the lifetime, so that from then on the slots are at all
+    phases of life: in phase, an outer step would see one training phase at a time. A staggered first life
+    is shorter by its first age. Without it all slots die together for ever.
+    """
+    birth_key, age_key = jax.random.split(key)
+    slots = _newborn(inner, tasks, birth_key, meta, memory, num_slots)
+    if not stagger:
+        return slots
+    fraction = jax.random.uniform(age_key, (num_slots,))
+    return slots._replace(age=jnp.floor(fraction * slots.lifetime).astype(jnp.int32))
+
+
+def rebirth(
+    inner: InnerLoop,
+    tasks: TaskDistribution,
+    key: Array,
+    meta: PyTree,
+    memory: PyTree,
+    slots: Slots,
+) -> Slots:
+    """Replaces the slots whose life is over by newborn learners on fresh tasks."""
+    done = slots.age >= slots.lifetime
+    fresh = _newborn(inner, tasks, key, meta, memory, done.shape[0])
+    return select(done, fresh, slots)
+
+
+def advance(slots: Slots, state: PyTree, length: int, broken: Array | None) -> Slots:
+    """The slots after a truncation of ``length`` updates; a broken one has reached its end.
+
+    Args:
+        slots: before the truncation.
+        state: inner states after it.
+        length: K.
+        broken: [P] bool or None.
+    """
+    age = jnp.minimum(slots.age + length, slots.lifetime)
+    age = age if broken is None else jnp.where(broken, slots.lifetime, age)
+    return slots._replace(state=state, age=age)
+
+
+def _newborn(
+    inner: InnerLoop, tasks: TaskDistribution, key: Array, meta: PyTree, memory: PyTree, num_slots: int
+) -> Slots:
+    def one(key: Array) -> Slots:
+        task_key, init_key = jax.random.split(key)
+        task, ticket = _draw(tasks, task_key, memory)
+        state = inner.init(init_key, meta, task)
+        return Slots(state, jnp.zeros((), jnp.int32), jnp.asarray(task.lifetime, jnp.int32), ticket)
+
+    return jax.vmap(one)(jax.random.split(key, num_slots))
+
+
+def _draw(tasks: TaskDistribution, key: Array, memory: PyTree) -> tuple[Task, PyTree]:
+    if isinstance(tasks, AdaptiveTaskDistribution):
+        return tasks.sample_from(key, memory)
+    return tasks.sample(key), ()

@@ -1,0 +1,157 @@
+"""What a sweep file says once it has been read: plain frozen data, passed between the layers.
+
+``metalab.config`` makes these; ``metalab.sweep`` runs them; nothing here computes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from metalab.protocols import InnerLoop, OuterLoop, TaskDistribution
+
+__all__ = [
+    "Baseline",
+    "Budget",
+    "EvaluationSet",
+    "EvaluationSettings",
+    "Point",
+    "Study",
+    "SweepSpec",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """How long meta-training lasts.
+
+    Attributes:
+        outer_steps: outer steps of every point.
+        chunk: outer steps between two visits of the host: the unit of logging, checkpoint and kill.
+    """
+
+    outer_steps: int
+    chunk: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """How points are chosen from the search space.
+
+    Attributes:
+        sampler: ``grid``, ``random``, ``qmc`` or ``tpe``.
+        points: total number of points; None: the whole grid.
+        batch: points asked at once; None: as many as are left.
+        seed: of the sampler.
+        objective: a logged metric, for example ``evaluation/train/return``.
+        direction: ``maximize`` or ``minimize``.
+        over_seeds: ``mean``, ``median``, ``iqm`` or ``min``.
+    """
+
+    sampler: str
+    points: int | None
+    batch: int | None
+    seed: int
+    objective: str
+    direction: str
+    over_seeds: str
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSet:
+    """A fixed set of tasks on which fresh learners are raised with frozen meta-parameters.
+
+    Attributes:
+        name: as the sweep file calls it.
+        inner: the learner's loop there; the point's own unless the file overrides parts of it.
+        tasks: where the set's tasks come from.
+        count: number of lifetimes.
+        updates: inner updates of each lifetime.
+        stride: inner updates between two assessments of the learner.
+        seed: the tasks are drawn from this seed alone: the same for every point, seed and checkpoint.
+        threshold: return that counts as solved, for steps-to-threshold; None: not reported.
+    """
+
+    name: str
+    inner: InnerLoop
+    tasks: TaskDistribution
+    count: int
+    updates: int
+    stride: int
+    seed: int
+    threshold: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings:
+    """When and on what the meta-parameters are evaluated.
+
+    Attributes:
+        every: outer steps between two evaluations on the selection set.
+        select: name of the set (of training tasks) whose final return picks the meta-parameters kept.
+        sets: name to raw mapping of the file; made into ``EvaluationSet`` for each point's inner loop.
+    """
+
+    every: int
+    select: str | None
+    sets: Mapping[str, Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """A learner without meta-training, tuned on the selection set and reported beside the points.
+
+    Attributes:
+        name: row name in the report.
+        config: raw mapping: ``inner`` (whole), ``search``, ``points``, ``sampler``.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One point of a sweep.
+
+    Attributes:
+        number: position in the sweep, from 0.
+        values: the searched keys and what they are at this point.
+        config: the whole resolved configuration of the point.
+        outer: its outer loop, with inner loop and tasks inside.
+        digest: hash of the configuration that identifies the point's run for ever.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    config: Mapping[str, Any]
+    outer: OuterLoop
+    digest: str
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepSpec:
+    """One sweep file, composed with the command line's overrides and checked.
+
+    Attributes:
+        name: of the sweep, of its MLflow experiment and of its folder.
+        description: one line or more, from the file.
+        path: the file.
+        config: the resolved configuration, plain containers.
+        budget, seeds, study, evaluation, baselines, report: the file's sections.
+        search: key to override text in Hydra's sweep grammar.
+    """
+
+    name: str
+    description: str
+    path: Path
+    config: Mapping[str, Any]
+    budget: Budget
+    seeds: int
+    search: Mapping[str, str]
+    study: Study
+    evaluation: EvaluationSettings
+    baselines: tuple[Baseline, ...]
+    report: tuple[str, ...]

@@ -1,0 +1,180 @@
+"""Truncated meta-gradients: differentiate through ``K`` inner updates of ``P`` lifetimes in flight.
+
+The meta-gradient of the mean over slots is one gradient (a shared recurrent core's weight gradient becomes
+one product over all slots). ``max_slot_norm`` asks for one gradient per slot instead, clipped and masked
+before the mean: dearer, for when a few lifetimes dominate.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from metalab.components import component, number, part, static
+from metalab.gradients import MODES, differentiate_in
+from metalab.lifetimes import Slots, advance, born, init_memory, rebirth, unroll
+from metalab.optimizers import Adam, OptimizerSettings
+from metalab.protocols import AdaptiveTaskDistribution, Evaluation, InnerLoop, PyTree, TaskDistribution
+from metalab.trees import all_finite, select
+
+__all__ = ["MetaGradient", "MetaGradientState"]
+
+
+class MetaGradientState(NamedTuple):
+    """Outer state.
+
+    Attributes:
+        meta: meta-parameters.
+        optimizer: the meta-optimiser's state.
+        slots: lifetimes in flight.
+        memory: of an adaptive task distribution, else ().
+    """
+
+    meta: PyTree
+    optimizer: PyTree
+    slots: Slots
+    memory: PyTree
+
+
+@component
+class MetaGradient:
+    """Meta-gradient through truncated lifetimes, by mixed-mode differentiation."""
+
+    inner: InnerLoop = part(doc="what learns", group="inner")
+    tasks: TaskDistribution = part(doc="what it lives in", group="tasks")
+    truncation: int = static(5, doc="K, inner updates differentiated through", at_least=1)
+    num_slots: int = static(32, doc="P, lifetimes in flight", at_least=1)
+    optimizer: OptimizerSettings = part(
+        Adam(learning_rate=1e-4), doc="moves the meta-parameters", group="optimizer"
+    )
+    stagger: bool = static(True, doc="spread first ages over the lifetime")
+    differentiation: str = static("mixed", doc="how inner gradients are differentiated", choices=MODES)
+    remat: bool = static(True, doc="recompute each inner update in the backward pass")
+    max_slot_norm: float | None = number(
+        None, doc="clip each lifetime's own meta-gradient to this norm before the mean", above=0.0
+    )
+
+    def init(self, key: Array) -> MetaGradientState:
+        """Fresh meta-parameters and newborn slots."""
+        meta_key, born_key = jax.random.split(key)
+        meta = self.inner.init_meta(meta_key)
+        memory = init_memory(self.tasks)
+        slots = born(self.inner, self.tasks, born_key, meta, memory, self.num_slots, self.stagger)
+        return MetaGradientState(meta, self.optimizer.make().init(meta), slots, memory)
+
+    def step(
+        self, key: Array, state: MetaGradientState, data: PyTree
+    ) -> tuple[MetaGradientState, dict[str, Array]]:
+        """One truncation of every slot and one step of the meta-optimiser.
+
+        Raises:
+            TypeError: the inner loop offers no differentiable outer loss, or has no meta-parameters.
+        """
+        birth_key, unroll_key = jax.random.split(key)
+        slots = rebirth(self.inner, self.tasks, birth_key, state.meta, state.memory, state.slots)
+        keys = jax.random.split(unroll_key, self.num_slots)
+        with differentiate_in(self.differentiation):
+            gradient, (inner_states, evaluation, metrics) = self._gradient(state.meta, keys, slots, data)
+        finite = all_finite(gradient)
+        updates, optimizer = self.optimizer.make().update(gradient, state.optimizer, state.meta)
+        meta = optax.apply_updates(state.meta, updates)
+        new_slots = advance(slots, inner_states, self.truncation, evaluation.broken)
+        ended = new_slots.age >= new_slots.lifetime
+        metrics |= _summary(evaluation, ended, gradient)
+        memory = self._learn(state.memory, slots, evaluation, ended)
+        kept = select(finite, (meta, optimizer), (state.meta, state.optimizer))
+        return MetaGradientState(*kept, new_slots, memory), metrics
+
+    def meta_params(self, state: MetaGradientState) -> PyTree:
+        """The current meta-parameters."""
+        return state.meta
+
+    def _gradient(self, meta: PyTree, keys: Array, slots: Slots, data: PyTree):
+        if not jax.tree.leaves(meta):
+            raise TypeError(
+                f"{_name(self.inner)} has no meta-parameters: nothing for a meta-gradient to move; "
+                "run it under outer kind fixed"
+            )
+
+        def lifetime(meta: PyTree, key: Array, slot: Slots, batches: PyTree):
+            unroll_key, evaluate_key = jax.random.split(key)
+            remaining = slot.lifetime - slot.age
+            inner, length = self.inner, self.truncation
+            state, outs = unroll(
+                inner, unroll_key, meta, slot.state, length, batches, remaining, remat=self.remat
+            )
+            state, evaluation = inner.evaluate(evaluate_key, meta, state, outs, batches)
+            if evaluation.loss is None:
+                raise TypeError(
+                    f"{_name(self.inner)} has no differentiable outer loss; "
+                    "train it with an evolution strategy (outer kind evolution_strategy)"
+                )
+            # A slot that is not finite must not poison the sum; its cotangents are masked by the inner
+            # loop's guard or, with max_slot_norm, below.
+            loss = jnp.where(jnp.isfinite(evaluation.loss), evaluation.loss, 0.0)
+            return loss, (jax.lax.stop_gradient(state), jax.lax.stop_gradient(evaluation))
+
+        axes = (None, 0, 0, None if data is None else 0)
+        if self.max_slot_norm is None:
+
+            def total(meta: PyTree):
+                losses, aux = jax.vmap(lifetime, axes)(meta, keys, slots, data)
+                # The sum, not the mean: bounds on a lifetime's cotangent must not depend on P.
+                return jnp.sum(losses), aux
+
+            gradient, (states, evaluation) = jax.grad(total, has_aux=True)(meta)
+            metrics = {}
+        else:
+            per_slot, (states, evaluation) = jax.vmap(jax.grad(lifetime, has_aux=True), axes)(
+                meta, keys, slots, data
+            )
+            gradient, metrics = _clipped_sum(per_slot, self.max_slot_norm)
+        return jax.tree.map(lambda g: g / self.num_slots, gradient), (states, evaluation, metrics)
+
+    def _learn(self, memory: PyTree, slots: Slots, evaluation: Evaluation, ended: Array) -> PyTree:
+        if not isinstance(self.tasks, AdaptiveTaskDistribution):
+            return memory
+        counted = ended if evaluation.broken is None else ended & ~evaluation.broken
+        return self.tasks.update(memory, slots.ticket, evaluation.score, counted)
+
+
+def _name(inner: InnerLoop) -> str:
+    rule = getattr(inner, "rule", None)
+    return type(inner).__name__ + (f" with rule {type(rule).__name__}" if rule is not None else "")
+
+
+def _clipped_sum(per_slot: PyTree, max_norm: Array | float) -> tuple[PyTree, dict[str, Array]]:
+    """Sum over slots of gradients ``[P, ...]``, each clipped to ``max_norm`` and dropped if not finite."""
+    norms = jax.vmap(optax.global_norm)(per_slot)
+    scale = jnp.where(jnp.isfinite(norms), jnp.minimum(1.0, max_norm / jnp.maximum(norms, 1e-12)), 0.0)
+
+    def combine(leaf: Array) -> Array:
+        clean = jnp.where(jnp.isfinite(leaf), leaf, 0.0)
+        return jnp.tensordot(scale.astype(leaf.dtype), clean, axes=1)
+
+    finite_norms = jnp.where(jnp.isfinite(norms), norms, 0.0)
+    metrics = {"slot_grad_norm_median": jnp.median(finite_norms), "slot_grad_norm_max": jnp.max(finite_norms)}
+    return jax.tree.map(combine, per_slot), metrics
+
+
+def _summary(evaluation: Evaluation, ended: Array, gradient: PyTree) -> dict[str, Array]:
+    """Means over the slots that are whole; a broken slot's numbers may not be finite."""
+    broken = jnp.zeros_like(ended) if evaluation.broken is None else evaluation.broken
+
+    def mean(values: Array, of: Array) -> Array:
+        return jnp.sum(jnp.where(of, values, 0.0)) / jnp.maximum(jnp.sum(of), 1)
+
+    whole = ~broken
+    assert evaluation.loss is not None
+    metrics = {f"inner/{name}": mean(value, whole) for name, value in evaluation.metrics.items()}
+    return metrics | {
+        "loss": mean(evaluation.loss, whole),
+        "score": mean(evaluation.score, whole),
+        "broken": jnp.mean(broken.astype(jnp.float32)),
+        "ended": jnp.mean(ended.astype(jnp.float32)),
+        "meta_grad_norm": optax.global_norm(gradient),
+    }
