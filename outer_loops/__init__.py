@@ -1,0 +1,11 @@
+"""What moves the meta-parameters; the catalogue maps a name to where its class lives."""
+
+__all__ = ["CATALOGUE"]
+
+CATALOGUE: dict[str, dict[str, str]] = {
+    "outer": {
+        "meta_gradient": "outer_loops.meta_gradient:MetaGradient",
+        "evolution_strategy": "outer_loops.evolution_strategy:EvolutionStrategy",
+        "fixed": "outer_loops.fixed:Fixed",
+    },
+}

@@ -1,0 +1,242 @@
+"""Evolution strategies over whole lifetimes: no gradient is asked of the inner loop.
+
+A population of ``N`` meta-parameters is drawn around a mean; each member raises ``num_tasks`` learners from
+birth to death; its fitness is the mean of their scores. The two members of an antithetic pair live on the
+same tasks with the same random numbers, so that their difference is owed to the meta-parameters alone.
+
+The strategies are evosax's (Lange 2022, arXiv:2212.04180); the default is that of Salimans et al. 2017
+(arXiv:1703.03864). evosax minimises, so it is given the fitness with its sign turned.
+
+Deviation: a member whose fitness is not finite counts as the worst finite one of its generation.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from evosax.algorithms import ARS, PGPE, SNES, Open_ES
+from evosax.core.fitness_shaping import centered_rank_fitness_shaping_fn, identity_fitness_shaping_fn
+from jax import Array
+
+from metalab.components import component, number, part, static
+from metalab.lifetimes import Slots, born, init_memory, unroll
+from metalab.optimizers import Adam, OptimizerSettings
+from metalab.protocols import AdaptiveTaskDistribution, InnerLoop, PyTree, TaskDistribution
+from metalab.trees import select
+
+__all__ = ["EvolutionState", "EvolutionStrategy"]
+
+_STRATEGIES = {"Open_ES": Open_ES, "PGPE": PGPE, "ARS": ARS, "SNES": SNES}
+_ANTITHETIC = ("Open_ES", "PGPE", "ARS")  # members i and i + N/2 mirror each other
+_SCHEDULED = ("Open_ES", "ARS")  # take sigma as a schedule; the others take it as a parameter
+
+
+class EvolutionState(NamedTuple):
+    """Outer state.
+
+    Attributes:
+        search: the strategy's state; its mean is the meta-parameters, flattened.
+        memory: of an adaptive task distribution, else ().
+    """
+
+    search: PyTree
+    memory: PyTree
+
+
+@component
+class EvolutionStrategy:
+    """Evolution strategy over whole lifetimes (OpenAI-ES, PGPE, ARS, SNES), through evosax."""
+
+    inner: InnerLoop = part(doc="what learns", group="inner")
+    tasks: TaskDistribution = part(doc="what it lives in", group="tasks")
+    strategy: str = static("Open_ES", doc="evosax strategy", choices=tuple(_STRATEGIES))
+    population: int = static(64, doc="N, members of a generation", at_least=2)
+    sigma: float = number(0.05, doc="standard deviation of the population around its mean", above=0.0)
+    optimizer: OptimizerSettings = part(
+        Adam(learning_rate=1e-2), doc="moves the mean along the strategy's gradient", group="optimizer"
+    )
+    fitness_shaping: str = static(
+        "own",
+        doc="own: the strategy's (Open_ES, PGPE: centered_rank; ARS: raw; SNES: recombination weights)",
+        choices=("own", "centered_rank", "pairwise_rank", "raw"),
+    )
+    num_tasks: int = static(1, doc="lifetimes of each member", at_least=1)
+    share: str = static(
+        "pair",
+        doc="who lives on the same tasks and random numbers: an antithetic pair or the whole population",
+        choices=("pair", "population"),
+    )
+    max_lifetime: int = static(
+        doc="inner updates computed for every lifetime; longer ones are cut", at_least=1
+    )
+    segments: int = static(1, doc="equal stretches of life, each followed by an evaluation", at_least=1)
+    score_over: str = static(
+        "end", doc="fitness of a life: its last evaluation or the mean of all", choices=("end", "life")
+    )
+
+    def __post_init__(self) -> None:
+        antithetic = self.strategy in _ANTITHETIC
+        if antithetic and self.population % 2:
+            raise ValueError(f"population: {self.strategy} needs an even number, got {self.population}")
+        if not antithetic and (self.share == "pair" or self.fitness_shaping != "own"):
+            raise ValueError(
+                f"strategy: {self.strategy} draws no antithetic pairs and weighs its members by rank itself; "
+                f"set share: population and fitness_shaping: own "
+                f"(got {self.share} and {self.fitness_shaping})"
+            )
+        if self.max_lifetime % self.segments:
+            raise ValueError(
+                f"segments: {self.segments} does not divide max_lifetime {self.max_lifetime}; "
+                "choose a divisor of it"
+            )
+
+    def init(self, key: Array) -> EvolutionState:
+        """A population around fresh meta-parameters.
+
+        Raises:
+            TypeError: the inner loop has no meta-parameters.
+        """
+        meta_key, search_key = jax.random.split(key)
+        meta = self.inner.init_meta(meta_key)
+        if not jax.tree.leaves(meta):
+            raise TypeError(
+                f"{type(self.inner).__name__} has no meta-parameters: nothing to evolve; "
+                "run it under outer kind fixed"
+            )
+        strategy, params = self._strategy()
+        search = _plain(strategy.init)(strategy, search_key, meta, params)
+        return EvolutionState(_strong(search), init_memory(self.tasks))
+
+    def step(
+        self, key: Array, state: EvolutionState, data: PyTree
+    ) -> tuple[EvolutionState, dict[str, Array]]:
+        """One generation: ask, raise every member's learners, tell.
+
+        Lifetimes are lived without host-fed data: ``data`` is not read.
+        """
+        del data
+        ask_key, live_key, tell_key = jax.random.split(key, 3)
+        strategy, params = self._strategy()
+        members, search = _plain(strategy.ask)(strategy, ask_key, state.search, params)
+        fitness, score, memory = self._fitness(live_key, members, strategy.get_mean(search), state.memory)
+        search, _ = _plain(strategy.tell)(strategy, tell_key, members, -_finite(fitness), search, params)
+        metrics = {
+            "score": score,
+            "fitness_mean": jnp.mean(_finite(fitness)),
+            "fitness_max": jnp.max(_finite(fitness)),
+            "fitness_std": jnp.std(_finite(fitness)),
+            "broken": jnp.mean((~jnp.isfinite(fitness)).astype(jnp.float32)),
+        }
+        return EvolutionState(_strong(search), memory), metrics
+
+    def meta_params(self, state: EvolutionState) -> PyTree:
+        """The population's mean: the best member is the luckiest, not the best."""
+        return self._strategy()[0].get_mean(state.search)
+
+    def _strategy(self) -> tuple[Any, Any]:
+        """The evosax strategy and its parameters, made inside the trace: sigma and rates are leaves."""
+        shapes = jax.eval_shape(self.inner.init_meta, jax.random.key(0))
+        template = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        sigma = jnp.asarray(self.sigma, jnp.float32)
+        settings: dict[str, Any] = {"optimizer": self.optimizer.make(), "metrics_fn": lambda *_: {}}
+        if self.strategy in _SCHEDULED:
+            settings["std_schedule"] = lambda _: sigma
+        if self.fitness_shaping != "own":
+            settings["fitness_shaping_fn"] = _SHAPINGS[self.fitness_shaping]
+        strategy = _STRATEGIES[self.strategy](self.population, template, **settings)
+        params = strategy.default_params
+        return strategy, params.replace(std_init=sigma) if hasattr(params, "std_init") else params
+
+    def _fitness(
+        self, key: Array, members: PyTree, mean: PyTree, memory: PyTree
+    ) -> tuple[Array, Array, PyTree]:
+        """Fitness ``[N]`` of the members, ``[]`` of their mean, and what the tasks learned.
+
+        Members stand in a grid ``[rows, groups]``: a group's rows share their tasks and random numbers. The
+        mean is one more group where pairs share, one more row where all do: one program raises them all.
+        """
+        rows = 2 if self.share == "pair" else self.population
+        axis = 1 if self.share == "pair" else 0
+
+        def arrange(of_members: Array, of_mean: Array) -> Array:
+            grid = of_members.reshape(rows, -1, *of_mean.shape)
+            edge = (rows, 1) if axis == 1 else (1, 1)
+            return jnp.concatenate([grid, jnp.broadcast_to(of_mean, edge + of_mean.shape)], axis)
+
+        grid = jax.tree.map(arrange, members, mean)
+        groups = jax.tree.leaves(grid)[0].shape[1]
+        raise_rows = jax.vmap(self._raise_learners, in_axes=(None, 0, None))
+        scores, tickets = jax.vmap(raise_rows, in_axes=(0, 1, None), out_axes=1)(
+            jax.random.split(key, groups), grid, memory
+        )
+        if isinstance(self.tasks, AdaptiveTaskDistribution):
+            flat = jax.tree.map(lambda leaf: leaf[0].reshape(-1, *leaf.shape[3:]), tickets)
+            lived = jnp.mean(scores, axis=0).ravel()
+            memory = self.tasks.update(memory, flat, lived, jnp.isfinite(lived))
+        each = jnp.mean(scores, axis=-1)
+        if axis == 1:
+            return each[:, :-1].ravel(), each[0, -1], memory
+        return each[:-1].ravel(), each[-1, 0], memory
+
+    def _raise_learners(self, key: Array, meta: PyTree, memory: PyTree) -> tuple[Array, PyTree]:
+        """Scores ``[num_tasks]`` of one member's learners, and the tickets of their tasks."""
+        birth_key, live_key = jax.random.split(key)
+        slots = born(self.inner, self.tasks, birth_key, meta, memory, self.num_tasks, stagger=False)
+        keys = jax.random.split(live_key, self.num_tasks)
+        return jax.vmap(self._live, in_axes=(0, None, 0))(keys, meta, slots), slots.ticket
+
+    def _live(self, key: Array, meta: PyTree, slot: Slots) -> Array:
+        """[] score of one whole life."""
+        length = self.max_lifetime // self.segments
+
+        def segment(state: PyTree, xs: tuple[Array, Array]) -> tuple[PyTree, tuple[Array, Array]]:
+            key, age = xs
+            unroll_key, evaluate_key = jax.random.split(key)
+            remaining = slot.lifetime - age
+            lived, outs = unroll(self.inner, unroll_key, meta, state, length, remaining=remaining)
+            lived, evaluation = self.inner.evaluate(evaluate_key, meta, lived, outs, None)
+            alive = remaining > 0
+            return select(alive, lived, state), (evaluation.score, alive)
+
+        ages = length * jnp.arange(self.segments, dtype=jnp.int32)
+        keys = jax.random.split(key, self.segments)
+        _, (scores, alive) = jax.lax.scan(segment, slot.state, (keys, ages))
+        count = jnp.maximum(jnp.sum(alive), 1)
+        if self.score_over == "end":
+            return scores[count - 1]
+        return jnp.sum(jnp.where(alive, scores, 0.0)) / count
+
+
+def _plain(method: Any) -> Any:
+    """The function under evosax's ``jit``, whose cache would hold the strategy's tracers for ever."""
+    return inspect.unwrap(method.__func__ if inspect.ismethod(method) else method)
+
+
+def _strong(tree: PyTree) -> PyTree:
+    """Strongly typed leaves: evosax's state begins with Python numbers, and a step would compile twice."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), tree)
+
+
+def _finite(fitness: Array) -> Array:
+    """[N] with what is not finite set to the worst finite fitness (0 if there is none)."""
+    finite = jnp.isfinite(fitness)
+    worst = jnp.min(jnp.where(finite, fitness, jnp.inf))
+    return jnp.where(finite, fitness, jnp.where(jnp.any(finite), worst, 0.0))
+
+
+def _pairwise_rank(population: PyTree, fitness: Array, state: PyTree, params: PyTree) -> Array:
+    """[N] half the sign of each member's difference from its mirror: tasks are compared within pairs."""
+    del population, state, params
+    plus, minus = jnp.split(fitness, 2)
+    half = 0.5 * jnp.sign(plus - minus)
+    return jnp.concatenate([half, -half])
+
+
+_SHAPINGS = {
+    "centered_rank": centered_rank_fitness_shaping_fn,
+    "pairwise_rank": _pairwise_rank,
+    "raw": identity_fitness_shaping_fn,
+}
