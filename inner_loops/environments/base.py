@@ -47,6 +47,11 @@ class Environment(Generic[State, Params]):
         """Shape of one observation; ``()`` where it is an int32 state index."""
         raise NotImplementedError
 
+    @property
+    def optimum_known(self) -> bool:
+        """Whether ``optimal_return(params)`` can be asked for."""
+        return False
+
     def randomness(self, key: Array) -> tuple[Any, Any]:
         """All the noise of one step: what ``step_env`` and what ``reset_env`` want, independent draws."""
         step_key, reset_key = jax.random.split(key)
@@ -66,6 +71,17 @@ class Environment(Generic[State, Params]):
         """[A] bool, the actions that this world allows."""
         del params
         return jnp.ones((self.num_actions,), bool)
+
+    def exact_return(self, params: Params, policy: Array) -> Array:
+        """[] expected undiscounted score of an episode under ``policy`` ([num_states, A] probabilities).
+
+        Every environment with ``num_states`` has it.
+        """
+        raise NotImplementedError
+
+    def optimal_return(self, params: Params) -> Array:
+        """[] the best expected undiscounted score of an episode, where ``optimum_known``."""
+        raise NotImplementedError
 
     def reset(self, key: Array, params: Params) -> tuple[Array, State]:
         """Starts an episode."""

@@ -81,6 +81,11 @@ class DelayedChain(Environment[DelayedChainState, DelayedChainParams]):
         """``()``, or 22 bits: a0 is the good action, the agent has chosen well, 20 of noise."""
         return () if self.observation == "index" else (2 + _DISTRACTORS,)
 
+    @property
+    def optimum_known(self) -> bool:
+        """True."""
+        return True
+
     def randomness(self, key: Array) -> tuple[Array, Array]:
         """Two words: bit 0 is the coin of the step (of the reset), bits 1..20 the distractors."""
         bits = jax.random.bits(key, (2,), jnp.uint32)
