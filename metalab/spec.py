@@ -142,6 +142,8 @@ class SweepSpec:
         config: the resolved configuration, plain containers.
         budget, seeds, study, evaluation, baselines, report: the file's sections.
         search: key to override text in Hydra's sweep grammar.
+        raw: the configuration before its interpolations were resolved; points set their values there, so
+            that what refers to a searched key follows it. Empty: ``config`` stands for it.
     """
 
     name: str
@@ -155,3 +157,4 @@ class SweepSpec:
     evaluation: EvaluationSettings
     baselines: tuple[Baseline, ...]
     report: tuple[str, ...]
+    raw: Mapping[str, Any] = dataclasses.field(default_factory=dict)

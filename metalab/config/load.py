@@ -1,0 +1,100 @@
+"""A sweep file, read and checked as a whole before anything runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from metalab.config.compose import find, raw_config, resolved
+from metalab.config.points import build_baseline_points, build_evaluation_sets, point_of
+from metalab.config.sections import (
+    read_baselines,
+    read_budget,
+    read_evaluation,
+    read_head,
+    read_search,
+    read_study,
+)
+from metalab.errors import ConfigError
+from metalab.spec import SweepSpec
+from metalab.sweep.space import parse_space
+
+__all__ = ["load"]
+
+
+def load(path_or_name: str | Path, overrides: Sequence[str] = (), smoke: bool = False) -> SweepSpec:
+    """Reads a sweep file and checks every part of it.
+
+    Args:
+        path_or_name: a file, or the name of one that comes with metalab.
+        overrides: in Hydra's grammar, ``inner.optimizer.learning_rate=0.1``.
+        smoke: the file's own ``smoke:`` size, under the name ``NAME-smoke``.
+
+    Raises:
+        ConfigError: anything that a user can mend, in one line.
+    """
+    path = find(path_or_name)
+    shown = _shown(path)
+    try:
+        return _checked(_spec(shown, raw_config(path, overrides, smoke), smoke))
+    except ConfigError as error:
+        raise error.at(shown) from error
+
+
+def _spec(path: Path, raw: dict[str, Any], smoke: bool) -> SweepSpec:
+    config = resolved(raw)
+    head = read_head(config, path.stem)
+    if smoke:
+        head["name"] += "-smoke"
+    budget = read_budget(config)
+    evaluation = read_evaluation(config, budget)
+    search = read_search(config, "search", ("inner", "tasks", "outer"))
+    study = read_study(config, search, evaluation)
+    baselines = read_baselines(config, evaluation)
+    base = point_of(raw, 0, {})
+    return SweepSpec(
+        name=head["name"],
+        description=head["description"],
+        path=path,
+        config={**base.config, "name": head["name"]},
+        raw=raw,
+        budget=budget,
+        seeds=head["seeds"],
+        search=search,
+        study=study,
+        evaluation=evaluation,
+        baselines=baselines,
+        report=head["report"],
+    )
+
+
+def _checked(spec: SweepSpec) -> SweepSpec:
+    """Builds what the sweep will build: the values at the ends of the space, the sets, the baselines."""
+    base = point_of(spec.raw, 0, {})
+    build_evaluation_sets(spec, base)
+    for key, dimension in parse_space(spec.search).items():
+        for value in dimension.probes():
+            try:
+                point_of(spec.raw, 0, {key: value})
+            except ConfigError as error:
+                raise ConfigError(f"search.{key}", f"at {value!r}: {error}") from error
+    for baseline in spec.baselines:
+        if not baseline.config:
+            continue
+        build_baseline_points(spec, baseline, {})
+        path = f"baselines.{baseline.name}.search"
+        for key, dimension in parse_space(baseline.config["search"], path).items():
+            for value in dimension.probes():
+                try:
+                    build_baseline_points(spec, baseline, {key: value})
+                except ConfigError as error:
+                    raise ConfigError(f"{path}.{key}", f"at {value!r}: {error}") from error
+    return spec
+
+
+def _shown(path: Path) -> Path:
+    """The file as a user would name it: from here if it lies below, else in full."""
+    here = Path(os.getcwd())
+    return path.relative_to(here) if path.is_relative_to(here) else path

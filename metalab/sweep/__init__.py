@@ -1,0 +1,1 @@
+"""Sweeps: search space, plan, study, engine and what they store."""
