@@ -1,0 +1,86 @@
+"""Provenance: which code, which versions, which machine. Written beside every sweep's results."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+__all__ = ["describe", "git_revision", "hardware", "versions"]
+
+_PACKAGES = (
+    "metalab", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "evosax", "hydra-core", "optuna",
+    "mlflow", "orbax-checkpoint", "numpy", "scipy", "pandas", "pyarrow",
+)  # fmt: skip
+
+
+def describe() -> dict[str, Any]:
+    """Git revision, versions and hardware as plain data for ``hardware.json``."""
+    return {"git": git_revision(), "versions": versions(), **hardware()}
+
+
+def git_revision(folder: Path | None = None) -> dict[str, Any]:
+    """The commit that ``folder`` (the working directory by default) is at, and whether it was changed.
+
+    Returns:
+        ``{"commit": str | None, "changed": bool | None}``; None outside a repository or without git.
+    """
+    commit = _git("rev-parse", "HEAD", folder=folder)
+    status = _git("status", "--porcelain", "--untracked-files=no", folder=folder)
+    return {"commit": commit, "changed": None if status is None else bool(status)}
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of the installed packages that shape results."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Host, processor, memory and JAX devices. Starts JAX's backend if it has not started."""
+    import jax
+
+    devices = jax.local_devices()
+    return {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_bytes": _memory_bytes(),
+        "backend": devices[0].platform,
+        "device_kind": devices[0].device_kind,
+        "devices": len(devices),
+    }
+
+
+def _git(*arguments: str, folder: Path | None) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):  # no git, or a file system that hangs: not worth a run
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> int | None:
+    names = os.sysconf_names if hasattr(os, "sysconf_names") else {}
+    if "SC_PHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
