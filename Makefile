@@ -27,9 +27,7 @@ help:
 
 quickstart: $(INSTALLED)
 	$(BIN)/metalab sweep quickstart
-	@echo
-	@echo "MLflow store: $(CURDIR)/runs/mlflow.db    (browse it: $(BIN)/metalab ui)"
-	@echo "Report:       $(CURDIR)/runs/quickstart/report/index.html"
+	@echo "Commands:     $(BIN)/metalab --help"
 
 install: $(INSTALLED)
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from metalab.components import as_arrays
+from metalab.errors import cause_of
 from metalab.lifetimes import init_memory, unroll
 from metalab.protocols import (
     AdaptiveTaskDistribution,
@@ -165,8 +166,7 @@ def _trace(name: str, method: str, function: Callable[..., Any], *args: Any) -> 
         raise
     except Exception as error:
         # Whatever a user's component raises becomes one line; the cause keeps its traceback.
-        reason = str(error).strip().splitlines() or ["no message"]
-        raise ContractError(f"{name}: {method} fails: {type(error).__name__}: {reason[0]}") from error
+        raise ContractError(f"{name}: {method} fails: {cause_of(error)}") from error
 
 
 def _pair(name: str, method: str, result: Any) -> tuple[Any, Any]:
