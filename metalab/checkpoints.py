@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from metalab.trees import Tree
 
-__all__ = ["Checkpoints", "CheckpointMismatch"]
+__all__ = ["CheckpointMismatch", "Checkpoints"]
 
 KEPT = 2
 

@@ -40,7 +40,9 @@ def configure(count: int | None = None) -> None:
     if count is not None and count < 1:
         raise ValueError(f"number of devices: got {count}, expected at least 1")
     _use_disk_cache()
-    if count is None and (_COUNT_FLAG in os.environ.get("XLA_FLAGS", "") or jax.config.jax_num_cpu_devices > 0):
+    if count is None and (
+        _COUNT_FLAG in os.environ.get("XLA_FLAGS", "") or jax.config.jax_num_cpu_devices > 0
+    ):
         return
     wanted = count or usable_cores()
     try:

@@ -107,7 +107,7 @@ class Store:
             self.tag(found.run_id, **labels)
         # Params are immutable and logging equal ones again is allowed: a run that was killed between its
         # creation and its params gets them now.
-        self._log_params(found.run_id, params or {})
+        self.params(found.run_id, params or {})
         self.tag(found.run_id, **{"metalab.status": "RUNNING"})
         self.client.update_run(found.run_id, status="RUNNING")
         return found
@@ -138,7 +138,16 @@ class Store:
         self.tag(run_id, **{"metalab.status": status})
         self.client.set_terminated(run_id, status=status)
 
-    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+    def forget(self, parent: str) -> None:
+        """Deletes a sweep's run and its children (MLflow keeps them as deleted; they are found no more)."""
+        children = self.client.search_runs(
+            [self.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=50_000
+        )
+        for run_id in [*(run.info.run_id for run in children), parent]:
+            self.client.delete_run(run_id)
+
+    def params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Logs configuration, which cannot be changed afterwards; logging the same again is allowed."""
         from mlflow.entities import Param
 
         items = [Param(*item) for item in _texts(params, _MAX_PARAM).items()]

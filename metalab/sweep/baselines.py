@@ -1,0 +1,269 @@
+"""Baselines: what meta-learned learners are compared with, each an MLflow run of kind ``baseline``.
+
+A named baseline is a learner of its own, tuned on the selection set over the settings of its search; the
+best setting is then evaluated on every set with fresh randomness. Three names are reserved:
+
+* ``untrained``: the learner of point 0 with its meta-parameters as they are initialised.
+* ``random``: the learner of point 0 assessed at birth. That is the uniform policy for learners that are
+  born with zero logits (tabular ones); for others it is the policy that they are born with.
+* ``optimal``: the environment's exact optimal return on every task, where it has one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import yaml
+from jax import Array
+
+from metalab import devices
+from metalab.errors import MetalabError, cause_of
+from metalab.protocols import Assessable, InnerLoop, PyTree
+from metalab.spec import Baseline, EvaluationSet, Point, SweepSpec
+from metalab.sweep.evaluation import LaneSet, curves_frame, score_sets, set_tasks
+from metalab.sweep.guard import SweepStopped
+from metalab.sweep.pack import Context
+from metalab.sweep.program import lane_keys, stream
+from metalab.sweep.records import digest_of, interval_rows
+from metalab.sweep.space import grid_points, parse_space
+from metalab.sweep.study import sampled_points
+from metalab.tracking import Handle, flatten
+from metalab.trees import group_by_structure
+
+__all__ = ["LANES_AT_ONCE", "run_baselines"]
+
+LANES_AT_ONCE = 64  # learners of a set at once are this many times the set's tasks
+RESERVED = ("untrained", "random", "optimal")
+
+Build = Callable[[SweepSpec, Baseline, Mapping[str, Any]], InnerLoop]
+Curves = dict[str, dict[str, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Outcome:
+    """What a baseline reached: its sets as they were evaluated, curves ``[S, count, points]``, its choice."""
+
+    sets: Mapping[str, LaneSet]
+    curves: Curves
+    chosen: Mapping[str, Any]
+    settings: pd.DataFrame | None = None
+
+
+def run_baselines(context: Context, build: Build, point: Point, parent: Handle) -> list[str]:
+    """Runs the baselines that are not finished yet.
+
+    Args:
+        context: of the sweep.
+        build: makes a baseline's learner from one setting.
+        point: point 0 of the sweep.
+        parent: run of the sweep.
+
+    Returns:
+        Names of those that failed.
+    """
+    failed = []
+    for baseline in context.spec.baselines:
+        context.stop.check()
+        digest = digest_of([parent.tags.get("metalab.point"), parent.run_id, baseline.name, baseline.config])
+        found = context.store.find("baseline", digest)
+        if found is not None and found.status == "FINISHED":
+            continue
+        tags = {"metalab.sweep": context.spec.name, "metalab.name": baseline.name}
+        run = context.store.open("baseline", digest, baseline.name, parent=parent.run_id, tags=tags)
+        context.progress.say(f"baseline {baseline.name}")
+        try:
+            outcome = _outcome(context, build, point, baseline)
+            _record(context, baseline, run, outcome)
+        except (SweepStopped, MetalabError) as error:
+            context.store.close(run.run_id, "KILLED" if isinstance(error, SweepStopped) else "FAILED")
+            raise
+        except Exception as error:  # a baseline's failure must not take the sweep's results along
+            context.progress.say(f"baseline {baseline.name} failed: {cause_of(error)}")
+            context.store.tag(run.run_id, **{"metalab.error": "".join(traceback.format_exception(error))})
+            context.store.close(run.run_id, "FAILED")
+            failed.append(baseline.name)
+    return failed
+
+
+def _outcome(context: Context, build: Build, point: Point, baseline: Baseline) -> _Outcome:
+    sets = context.evaluation_sets(point)
+    if baseline.name == "untrained":
+        return _raised(context, [sets], {})
+    if baseline.name == "random":
+        return _newborn(context, sets)
+    if baseline.name == "optimal":
+        return _optimal(context, sets)
+    return _tuned(context, build, baseline, sets)
+
+
+def _tuned(context: Context, build: Build, baseline: Baseline, sets: Mapping[str, EvaluationSet]) -> _Outcome:
+    """Every setting on the selection set; the best mean over the seeds on all sets."""
+    config, spec = baseline.config, context.spec
+    select = spec.evaluation.select
+    settings = _settings(config, spec.study.seed)
+    learners = [build(spec, baseline, values) for values in settings]
+    table = pd.DataFrame()
+    best = 0
+    if len(settings) > 1:
+        if select is None:
+            raise MetalabError(f"baselines.{baseline.name}: tuning needs evaluation.select to name a set")
+        metric = config.get("selection", "mean_return")
+        rows = _tune(context, [_fit(learner, sets[select], spec) for learner in learners])
+        table = pd.DataFrame([{**_cells(values), **row} for values, row in zip(settings, rows, strict=True)])
+        if metric not in table:
+            known = ", ".join(rows[0])
+            raise MetalabError(
+                f"baselines.{baseline.name}.selection: got {metric!r}, expected one of {known}"
+            )
+        table["score"] = -table[metric] if metric == "steps_to_threshold" else table[metric]
+        best = int(np.nanargmax(table["score"].to_numpy()))
+    own = {name: _fit(learners[best], one, spec) for name, one in sets.items()}
+    outcome = _raised(context, [own], settings[best])
+    return dataclasses.replace(outcome, settings=table if len(settings) > 1 else None)
+
+
+def _settings(config: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
+    search = config.get("search") or {}
+    space = parse_space(search, "search")
+    sampler, count = config.get("sampler", "grid"), config.get("points")
+    if not search or sampler == "grid":
+        points = grid_points(space)
+        return points if count is None else points[:count]
+    if count is None:
+        raise MetalabError(f"the {sampler} sampler of a baseline needs a number of points")
+    return sampled_points(space, sampler, count, seed)
+
+
+def _fit(learner: Any, where: EvaluationSet, spec: SweepSpec) -> EvaluationSet:
+    """The set with a baseline's learner: in the set's world, with the parts that the set overrides."""
+    overridden = spec.evaluation.sets[where.name].get("inner", {})
+    changes = {name: getattr(where.inner, name) for name in overridden if hasattr(learner, name)}
+    if hasattr(learner, "environment") and hasattr(where.tasks, "environment"):
+        changes["environment"] = where.tasks.environment  # pyright: ignore[reportAttributeAccessIssue]
+    return dataclasses.replace(where, inner=dataclasses.replace(learner, **changes))
+
+
+def _tune(context: Context, sets: Sequence[EvaluationSet]) -> list[dict[str, float]]:
+    """Mean scores over the seeds of the selection set with each setting's learner."""
+    found: dict[int, dict[str, float]] = {}
+    seeds = context.spec.seeds
+    for group in group_by_structure(enumerate(sets), lambda item: item[1].inner).values():
+        for batch, width in _batches(group, seeds, context.compiler.mesh.size):
+            context.stop.check()
+            one, curves = _evaluate(context, [where for _, where in batch], width, "selection")
+            for at, (number, _) in enumerate(batch):
+                own = {metric: values[at * seeds : (at + 1) * seeds] for metric, values in curves.items()}
+                scored = score_sets({"select": one}, {"select": own})
+                found[number] = {key.split("/")[-1]: float(np.mean(v)) for key, v in scored.items()}
+    return [found[number] for number in range(len(sets))]
+
+
+def _batches(items: Sequence[Any], seeds: int, num_devices: int) -> Iterator[tuple[Sequence[Any], int]]:
+    """Items in batches that all have the same number of lanes on the devices: one program."""
+    size = min(len(items), max(1, LANES_AT_ONCE // seeds))
+    width = devices.pad_lanes(size * seeds, num_devices)
+    for start in range(0, len(items), size):
+        yield items[start : start + size], width
+
+
+def _evaluate(
+    context: Context, sets: Sequence[EvaluationSet], width: int, stream_name: str
+) -> tuple[LaneSet, dict[str, np.ndarray]]:
+    """One set with several learners of one structure: curves ``[H*S, count, points]`` on the host."""
+    compiler, seeds = context.compiler, context.spec.seeds
+
+    def spread(tree: PyTree) -> PyTree:
+        return devices.place(devices.padded(tree, width), compiler.mesh)
+
+    one = LaneSet.of(sets, seeds, spread)
+    keys = spread(lane_keys(len(sets), seeds))
+    meta = compiler.run("init_meta", _init_meta, (one.inner, keys))
+    curves = one.run(compiler, meta, keys, stream_name)
+    lanes = len(sets) * seeds
+    return one, jax.tree.map(lambda leaf: np.asarray(leaf)[:lanes], curves)
+
+
+def _init_meta(inner: InnerLoop, key: Array) -> PyTree:
+    return inner.init_meta(stream(key, "birth"))
+
+
+def _raised(
+    context: Context, points: Sequence[Mapping[str, EvaluationSet]], chosen: Mapping[str, Any]
+) -> _Outcome:
+    """One learner on all sets, its meta-parameters as initialised."""
+    width = devices.pad_lanes(context.spec.seeds, context.compiler.mesh.size)
+    sets: dict[str, LaneSet] = {}
+    curves: Curves = {}
+    for name in points[0]:
+        context.stop.check()
+        sets[name], curves[name] = _evaluate(context, [one[name] for one in points], width, "final")
+    return _Outcome(sets, curves, chosen)
+
+
+def _newborn(context: Context, sets: Mapping[str, EvaluationSet]) -> _Outcome:
+    """The learner of point 0 at birth: a life without updates."""
+    can = {name: one for name, one in sets.items() if isinstance(one.inner, Assessable)}
+    for name in sets.keys() - can.keys():
+        context.progress.say(
+            f"baseline random: the learner of set {name} cannot be assessed at birth; left out"
+        )
+    unlived = {n: dataclasses.replace(one, updates=0, stride=1, threshold=None) for n, one in can.items()}
+    return _raised(context, [unlived], {}) if unlived else _Outcome({}, {}, {})
+
+
+def _optimal(context: Context, sets: Mapping[str, EvaluationSet]) -> _Outcome:
+    """Exact optimal returns, equal for all seeds: curves ``[S, count, 1]``."""
+    found: dict[str, LaneSet] = {}
+    curves: Curves = {}
+    for name, one in sets.items():
+        environment = getattr(one.tasks, "environment", None)
+        if not hasattr(environment, "optimal_return"):
+            context.progress.say(f"baseline optimal: set {name} has no exact optimum; left out")
+            continue
+        drawn = jax.jit(set_tasks, static_argnums=(1, 2))(one.tasks, one.count, one.seed)
+        best = jax.jit(jax.vmap(environment.optimal_return))(drawn.params.env_params)  # pyright: ignore
+        returns = np.broadcast_to(np.asarray(best)[:, None], (context.spec.seeds, one.count, 1))
+        place = dataclasses.replace(one, updates=0, stride=1, threshold=None)
+        found[name] = LaneSet(place, (), (), np.zeros(1, np.int64), 1)
+        curves[name] = {"return": returns}
+    return _Outcome(found, curves, {})
+
+
+def _record(context: Context, baseline: Baseline, run: Handle, outcome: _Outcome) -> None:
+    """Final metrics, the evaluation table, the settings that were tried and the one that was chosen."""
+    store, spec = context.store, context.spec
+    rows = []
+    for key, values in score_sets(outcome.sets, outcome.curves).items():
+        rows += interval_rows(key, spec.budget.outer_steps, values)
+    store.log(run, rows)
+    store.params(run.run_id, flatten({**baseline.config, "chosen": dict(outcome.chosen)}))
+    folder = context.folder / "baselines" / baseline.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("settings.parquet", "evaluation.parquet"):
+        (folder / name).unlink(missing_ok=True)
+    if outcome.curves:
+        frame = curves_frame(outcome.sets, outcome.curves, np.zeros(spec.seeds, np.int32))
+        frame.to_parquet(folder / "evaluation.parquet")
+    if outcome.settings is not None:
+        outcome.settings.to_parquet(folder / "settings.parquet")
+    _write_config(folder / "config.yaml", baseline, outcome.chosen)
+    store.artifact(run.run_id, folder)
+    store.close(run.run_id, "FINISHED")
+
+
+def _write_config(path: Path, baseline: Baseline, chosen: Mapping[str, Any]) -> None:
+    content = {"name": baseline.name, **baseline.config, "chosen": dict(chosen)}
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(content, default=str)), sort_keys=False))
+
+
+def _cells(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Setting values as table cells: structured ones as JSON."""
+    return {key: json.dumps(v) if isinstance(v, dict | list | tuple) else v for key, v in values.items()}

@@ -1,0 +1,262 @@
+"""Evaluation: fresh learners raised with frozen meta-parameters on a fixed set of tasks.
+
+A set's tasks come from its own seed alone, so every point, seed and checkpoint meets the same ones; what
+the learners draw depends on the seed of the lane.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jax import Array
+
+from metalab.errors import MetalabError
+from metalab.lifetimes import unroll
+from metalab.protocols import Assessable, InnerLoop, PyTree, Task, TaskDistribution
+from metalab.spec import EvaluationSet
+from metalab.sweep.program import Compiler, lanes_of, stream
+from metalab.sweep.records import evaluation_frame
+
+__all__ = [
+    "LaneSet",
+    "assessed_updates",
+    "curves_frame",
+    "evaluate_set",
+    "final_score",
+    "score_sets",
+    "scores_of",
+    "set_tasks",
+]
+
+LAST = 3  # assessments at the end of life whose mean is its final return
+
+
+def set_tasks(tasks: TaskDistribution, count: int, seed: int) -> Task:
+    """The tasks of a set, leaves ``[count, ...]``: stratified where the distribution can, else drawn."""
+    key = jax.random.key(seed)
+    if hasattr(tasks, "sample_set"):
+        return tasks.sample_set(key, count)  # pyright: ignore[reportAttributeAccessIssue]
+    return jax.vmap(tasks.sample)(jax.random.split(key, count))
+
+
+def assessed_updates(inner: InnerLoop, where: EvaluationSet) -> np.ndarray:
+    """The ages, in inner updates, at which a learner of the set is assessed; [points] int.
+
+    An ``Assessable`` learner is first assessed at birth; another one can only be judged after a stretch.
+
+    Raises:
+        MetalabError: the updates of a lifetime are not whole strides.
+    """
+    if where.stride < 1 or where.updates % where.stride:
+        raise MetalabError(
+            f"evaluation set {where.name!r}: updates ({where.updates}) must be a multiple of stride "
+            f"({where.stride})"
+        )
+    ages = np.arange(0, where.updates + 1, where.stride)
+    return ages if isinstance(inner, Assessable) else ages[1:]
+
+
+def evaluate_set(inner: InnerLoop, where: EvaluationSet, meta: PyTree, key: Array) -> dict[str, Array]:
+    """Raises one learner per task of the set and assesses it along its life.
+
+    Args:
+        inner: the learner's loop; ``where.inner`` unless the caller maps over many.
+        where: the set.
+        meta: frozen meta-parameters.
+        key: the learners' randomness; the tasks do not depend on it.
+
+    Returns:
+        Metrics ``[count, points]``, ``return`` among them; the points are ``assessed_updates``.
+    """
+    assessed_updates(inner, where)
+    return _raise_all(inner, where.tasks, meta, key, where.count, where.updates, where.stride, where.seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class LaneSet:
+    """One evaluation set as the points of a pack have it, its inner loops and tasks stacked as lanes.
+
+    Attributes:
+        where: the set as the first point has it; its sizes, seed and threshold are everyone's.
+        inner, tasks: leaves ``[L, ...]``.
+        ages: [points] inner updates at each assessment.
+        steps_per_update: environment steps of one inner update.
+    """
+
+    where: EvaluationSet
+    inner: PyTree
+    tasks: PyTree
+    ages: np.ndarray
+    steps_per_update: int
+
+    @classmethod
+    def of(cls, sets: Sequence[EvaluationSet], num_seeds: int, spread: Callable[[PyTree], PyTree]) -> LaneSet:
+        """Stacks one set per point; ``spread`` pads the lanes and puts them on the devices.
+
+        Raises:
+            MetalabError: points of one program disagree on the set's size.
+        """
+        first = sets[0]
+        if len({(one.count, one.updates, one.stride, one.seed) for one in sets}) > 1:
+            raise MetalabError(
+                f"evaluation set {first.name!r}: count, updates, stride or seed differ between points; "
+                "a set is the same for all points of a sweep"
+            )
+        return cls(
+            where=first,
+            inner=spread(lanes_of([one.inner for one in sets], num_seeds)),
+            tasks=spread(lanes_of([one.tasks for one in sets], num_seeds)),
+            ages=assessed_updates(first.inner, first),
+            steps_per_update=int(getattr(first.inner, "steps_per_update", 1)),
+        )
+
+    def run(self, compiler: Compiler, meta: PyTree, keys: Array, stream_name: str) -> dict[str, Array]:
+        """``evaluate_set`` on the lanes, as one program: metrics ``[L, count, points]`` on the devices.
+
+        Args:
+            compiler: of the sweep.
+            meta: leaves ``[L, ...]``.
+            keys: [L] lane keys.
+            stream_name: ``selection`` or ``final``: what selects must not be what is reported.
+        """
+        where = self.where
+        static = (stream_name, where.count, where.updates, where.stride, where.seed)
+        lanes = (self.inner, self.tasks, meta, keys)
+        return compiler.run("evaluate", _evaluate_lane, lanes, static=static)
+
+    def scores(self, returns: np.ndarray) -> dict[str, float]:
+        """``scores_of`` one lane's returns ``[count, points]``."""
+        return scores_of(returns, self.ages * self.steps_per_update, self.where.threshold)
+
+
+def score_sets(
+    sets: Mapping[str, LaneSet], curves: Mapping[str, Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Scores one point's final evaluation.
+
+    Args:
+        sets: by name.
+        curves: by set name, then metric: ``[S, count, points]``.
+
+    Returns:
+        ``final/<set>/<metric>`` to values ``[S]``.
+    """
+    finals: dict[str, np.ndarray] = {}
+    for name, found in curves.items():
+        scores = [sets[name].scores(returns) for returns in found["return"]]
+        for metric in scores[0]:
+            finals[f"final/{name}/{metric}"] = np.asarray([score[metric] for score in scores])
+    return finals
+
+
+def curves_frame(
+    sets: Mapping[str, LaneSet],
+    curves: Mapping[str, Mapping[str, np.ndarray]],
+    outer_steps: Sequence[int] | np.ndarray,
+) -> pd.DataFrame:
+    """One point's final evaluation as the long table of ``records.evaluation_frame``."""
+    frames = [
+        evaluation_frame(name, found, outer_steps, sets[name].ages, sets[name].steps_per_update)
+        for name, found in curves.items()
+    ]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def final_score(returns: Array, ages: np.ndarray) -> Array:
+    """The mean over the tasks of the mean of the last assessments: ``[..., count, points] -> [...]``.
+
+    ``ages`` [points] tells whether the first assessment was at birth, which is no part of life's end.
+    """
+    points = returns.shape[-1] - int(ages[0] == 0 and len(ages) > 1)
+    return jnp.mean(returns[..., -min(LAST, points) :], axis=(-1, -2))
+
+
+def scores_of(returns: np.ndarray, env_steps: np.ndarray, threshold: float | None) -> dict[str, float]:
+    """Scores one lane's returns: means over the set's tasks.
+
+    Args:
+        returns: [count, points].
+        env_steps: [points] environment steps lived at each assessment.
+        threshold: return that counts as solved; None: not asked.
+
+    Returns:
+        ``return`` (end of life), ``mean_return`` (over life, birth left out) and, with a threshold,
+        ``steps_to_threshold`` and ``success``. A lifetime is solved from the first assessment after which its return
+        never falls below the threshold again; one that never is counts with its whole length and one more
+        stride.
+    """
+    life = returns[:, 1:] if env_steps[0] == 0 and returns.shape[1] > 1 else returns
+    metrics = {
+        "return": float(np.mean(life[:, -LAST:])),
+        "mean_return": float(np.mean(life)),
+    }
+    if threshold is not None:
+        metrics |= _time_to(returns, env_steps, threshold)
+    return metrics
+
+
+def _time_to(returns: np.ndarray, env_steps: np.ndarray, threshold: float) -> dict[str, float]:
+    # NaN compares false: a learner that broke down has not solved its task.
+    holds = np.logical_and.accumulate(returns[:, ::-1] >= threshold, axis=1)[:, ::-1]
+    solved = holds[:, -1]
+    stride = env_steps[-1] - env_steps[-2] if len(env_steps) > 1 else env_steps[-1]
+    steps = np.where(solved, env_steps[np.argmax(holds, axis=1)], env_steps[-1] + stride)
+    return {"steps_to_threshold": float(np.mean(steps)), "success": float(np.mean(solved))}
+
+
+def _evaluate_lane(
+    inner: Any,
+    tasks: Any,
+    meta: PyTree,
+    key: Array,
+    stream_name: str,
+    count: int,
+    updates: int,
+    stride: int,
+    seed: int,
+) -> dict[str, Array]:
+    return _raise_all(inner, tasks, meta, stream(key, stream_name), count, updates, stride, seed)
+
+
+def _raise_all(
+    inner: Any,
+    tasks: Any,
+    meta: PyTree,
+    key: Array,
+    count: int,
+    updates: int,
+    stride: int,
+    seed: int,
+) -> dict[str, Array]:
+    drawn = set_tasks(tasks, count, seed)
+    keys = jax.random.split(key, count)
+    return jax.vmap(lambda task, key: _raise_one(inner, meta, task, key, updates, stride))(drawn, keys)
+
+
+def _raise_one(
+    inner: Any, meta: PyTree, task: Task, key: Array, updates: int, stride: int
+) -> dict[str, Array]:
+    """One lifetime: metrics ``[points]``."""
+    birth_key, first_key, life_key = jax.random.split(key, 3)
+    state = inner.init(birth_key, meta, task)
+    assessable = isinstance(inner, Assessable)
+
+    def stretch(state: PyTree, key: Array) -> tuple[PyTree, dict[str, Array]]:
+        live_key, judge_key = jax.random.split(key)
+        state, outs = unroll(inner, live_key, meta, state, stride)
+        if assessable:
+            return state, inner.assess(judge_key, meta, state)
+        state, evaluation = inner.evaluate(judge_key, meta, state, outs, None)
+        return state, {"return": evaluation.score}
+
+    _, lived = jax.lax.scan(stretch, state, jax.random.split(life_key, updates // stride))
+    if not assessable:
+        return lived
+    newborn = inner.assess(first_key, meta, state)
+    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), newborn, lived)

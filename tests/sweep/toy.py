@@ -1,0 +1,158 @@
+"""A world small enough to compile in a blink: a learner that descends a parabola at a meta-learned rate."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from metalab.components import component, number, part, static
+from metalab.lifetimes import unroll
+from metalab.protocols import Evaluation, PyTree, StepOut, Task
+from metalab.spec import Budget, EvaluationSet, EvaluationSettings, Point, Study, SweepSpec
+from metalab.sweep.engine import Builders
+from metalab.sweep.records import digest_of
+
+
+class ToyState(NamedTuple):
+    x: Array
+    target: Array
+
+
+@component
+class Parabola:
+    """Descends 0.5 (x - target)^2; the meta-parameter is the step size's logarithm."""
+
+    start: float = number(0.0, doc="where every learner is born")
+    noise: float = number(0.0, doc="of the gradient", at_least=0.0)
+
+    @property
+    def steps_per_update(self) -> int:
+        return 4
+
+    def init_meta(self, key: Array) -> dict[str, Array]:
+        return {"log_rate": jnp.log(0.1) + 0.1 * jax.random.normal(key)}
+
+    def init(self, key: Array, meta: PyTree, task: Task) -> ToyState:
+        return ToyState(jnp.asarray(self.start, jnp.float32), task.params)
+
+    def step(self, key: Array, meta: PyTree, state: ToyState, batch: PyTree) -> tuple[ToyState, StepOut]:
+        slope = state.x - state.target + self.noise * jax.random.normal(key)
+        return state._replace(x=state.x - jnp.exp(meta["log_rate"]) * slope), StepOut({"slope": slope})
+
+    def evaluate(
+        self, key: Array, meta: PyTree, state: ToyState, outs: StepOut, batch: PyTree
+    ) -> tuple[ToyState, Evaluation]:
+        loss = 0.5 * (state.x - state.target) ** 2
+        return state, Evaluation(loss, -loss, {"x": state.x})
+
+    def assess(self, key: Array, meta: PyTree, state: ToyState) -> dict[str, Array]:
+        return {"return": -jnp.abs(state.x - state.target)}
+
+
+@component
+class Targets:
+    """Targets drawn from a normal distribution."""
+
+    spread: float = number(1.0, doc="standard deviation", above=0.0)
+
+    def sample(self, key: Array) -> Task:
+        return Task(self.spread * jax.random.normal(key), jnp.asarray(8, jnp.int32))
+
+
+class DescentState(NamedTuple):
+    meta: PyTree
+    count: Array
+
+
+@component
+class Descent:
+    """Descends the loss of one fresh lifetime per outer step; breaks on demand."""
+
+    inner: Parabola = part(doc="the learner", group="inner")
+    tasks: Targets = part(doc="its tasks", group="tasks")
+    rate: float = number(0.1, doc="outer step size")
+    break_at: int = number(-1, doc="outer step at which the loss becomes NaN; -1: never")
+    length: int = static(4, doc="K")
+
+    def init(self, key: Array) -> DescentState:
+        return DescentState(self.inner.init_meta(key), jnp.zeros((), jnp.int32))
+
+    def step(self, key: Array, state: DescentState, data: PyTree) -> tuple[DescentState, dict[str, Array]]:
+        task_key, life_key = jax.random.split(key)
+        task = self.tasks.sample(task_key)
+
+        def loss_of(meta: PyTree) -> Array:
+            born = self.inner.init(life_key, meta, task)
+            grown, outs = unroll(self.inner, life_key, meta, born, self.length)
+            loss = self.inner.evaluate(life_key, meta, grown, outs, None)[1].loss
+            return jnp.where(state.count == self.break_at, jnp.nan, loss)
+
+        loss, gradient = jax.value_and_grad(loss_of)(state.meta)
+        meta = jax.tree.map(lambda m, g: m - self.rate * jnp.clip(g, -1.0, 1.0), state.meta, gradient)
+        return DescentState(meta, state.count + 1), {"loss": loss, "score": -loss}
+
+    def meta_params(self, state: DescentState) -> PyTree:
+        return state.meta
+
+
+def make_spec(
+    *,
+    search: Mapping[str, str] | None = None,
+    seeds: int = 2,
+    outer_steps: int = 6,
+    chunk: int = 2,
+    every: int = 2,
+    sampler: str = "grid",
+    points: int | None = None,
+    batch: int | None = None,
+    base: Mapping[str, Any] | None = None,
+) -> SweepSpec:
+    """A sweep over the toy, as a file would say it."""
+    sets = {
+        "train": {"count": 3, "updates": 8, "stride": 2, "seed": 1, "threshold": -0.3},
+        "wide": {"count": 2, "updates": 4, "stride": 1, "seed": 2, "spread": 5.0},
+    }
+    return SweepSpec(
+        name="toy",
+        description="a parabola",
+        path=Path("toy.yaml"),
+        config={"base": dict(base or {}), "evaluation": sets, "budget": {"outer_steps": outer_steps}},
+        budget=Budget(outer_steps=outer_steps, chunk=chunk),
+        seeds=seeds,
+        search=dict(search or {}),
+        study=Study(sampler, points, batch, 0, "evaluation/train/return", "maximize", "mean"),
+        evaluation=EvaluationSettings(every=every, select="train", sets=sets),
+        baselines=(),
+        report=(),
+    )
+
+
+def make_point(spec: SweepSpec, number: int, values: Mapping[str, Any]) -> Point:
+    settings = {**spec.config["base"], **values}
+    inner = Parabola(**{k[6:]: v for k, v in settings.items() if k.startswith("inner.")})
+    own = {k[6:]: v for k, v in settings.items() if k.startswith("outer.")}
+    outer = Descent(inner=inner, tasks=Targets(), **own)
+    config = {"settings": settings, "budget": dataclasses.asdict(spec.budget), "seeds": spec.seeds}
+    return Point(number, dict(values), config, outer, digest_of(config))
+
+
+def evaluation_sets(spec: SweepSpec, point: Point) -> dict[str, EvaluationSet]:
+    found = {}
+    for name, raw in spec.evaluation.sets.items():
+        own = {"threshold": None, **raw}
+        tasks = Targets(spread=own.pop("spread", 1.0))
+        found[name] = EvaluationSet(name=name, inner=point.outer.inner, tasks=tasks, **own)  # pyright: ignore
+    return found
+
+
+def baseline(spec: SweepSpec, one: Any, values: Mapping[str, Any]) -> Parabola:
+    return Parabola(**{k[6:]: v for k, v in values.items()})
+
+
+BUILDERS = Builders(make_point, evaluation_sets, baseline)
