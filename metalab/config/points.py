@@ -116,6 +116,7 @@ def load_suite(name: str) -> dict[str, Any]:
         raise ConfigError("", f"cannot be read: {cause_of(error)}", path) from error
     try:
         suite = resolved(require_mapping(suite, ""))
+        suite.pop("description", None)  # for `metalab list`
         read_set(suite, "")
     except ConfigError as error:
         raise error.at(path) from error
