@@ -1,0 +1,103 @@
+"""Any gymnax environment with discrete actions, by its registered name (Lange 2022, gymnax 1.0).
+
+gymnax takes seconds to import, so it is imported when an environment is first used, not when it is named.
+
+Observations become float32 (a discrete one becomes one-hot) and keep their shape: flattening is the
+network's business. ``truncated`` is false where the episode terminated.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from inner_loops.environments.base import Environment, Info
+from metalab.components import component, static
+
+__all__ = ["GymnaxEnvironment"]
+
+
+@component
+class GymnaxEnvironment(Environment[Any, Any]):
+    """An environment of gymnax with discrete actions, by name."""
+
+    name: str = static(default="CartPole-v1", doc="as gymnax registers it, for example Catch-bsuite")
+
+    @property
+    def num_actions(self) -> int:
+        """The size of its discrete action space."""
+        environment, params = _made(self.name)
+        return int(environment.action_space(params).n)
+
+    @property
+    def num_states(self) -> int | None:
+        """None: no table, and no exact return."""
+        return None
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """As gymnax gives it; (n,) for one of n discrete observations."""
+        environment, params = _made(self.name)
+        space = environment.observation_space(params)
+        return (int(space.n),) if hasattr(space, "n") else tuple(space.shape)
+
+    def default_params(self) -> Any:
+        """The default parameters, every leaf a strongly typed array."""
+        return _strong(_made(self.name)[1])
+
+    def reset(self, key: Array, params: Any) -> tuple[Array, Any]:
+        """Starts an episode."""
+        obs, state = _made(self.name)[0].reset(key, params)
+        return self._observe(obs), _strong(state)
+
+    def step(
+        self, key: Array, state: Any, action: Array, params: Any
+    ) -> tuple[Array, Any, Array, Array, Array, Info]:
+        """The wrapped step and auto-reset; of gymnax's info only ``final_observation`` is passed on."""
+        environment = _made(self.name)[0]
+        obs, state, reward, terminated, truncated, info = environment.step(key, state, action, params)
+        reward = jnp.asarray(reward, jnp.float32)
+        terminated = jnp.asarray(terminated, bool)
+        passed = {"final_observation": self._observe(info["final_observation"]), "score": reward}
+        truncated = jnp.logical_and(truncated, jnp.logical_not(terminated))
+        return self._observe(obs), _strong(state), reward, terminated, truncated, passed
+
+    def _observe(self, obs: Array) -> Array:
+        environment, params = _made(self.name)
+        space = environment.observation_space(params)
+        return jax.nn.one_hot(obs, space.n) if hasattr(space, "n") else jnp.asarray(obs, jnp.float32)
+
+
+@functools.cache
+def _made(name: str) -> tuple[Any, Any]:
+    """The gymnax environment and its default parameters.
+
+    Raises:
+        ValueError: no such environment, or one whose actions are not discrete.
+    """
+    import gymnax
+
+    if name not in gymnax.registered_envs:
+        near = difflib.get_close_matches(name, gymnax.registered_envs, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(gymnax.registered_envs)}"
+        raise ValueError(f"gymnax: no environment is called {name!r}; {hint}")
+    # a name may first be used inside a trace, and what is cached here must outlive it
+    with jax.ensure_compile_time_eval():
+        environment, params = gymnax.make(name)
+        space = environment.action_space(params)
+    if not hasattr(space, "n"):
+        raise ValueError(
+            f"gymnax: {name!r} has continuous actions ({type(space).__name__} of shape {space.shape}); "
+            "only environments with discrete actions are supported"
+        )
+    return environment, params
+
+
+def _strong(tree: Any) -> Any:
+    """Strips weak types: a carry that changes its type is refused by ``scan``."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), tree)
