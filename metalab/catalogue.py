@@ -95,14 +95,11 @@ def _imported(target: str, key: str) -> type:
         raise ConfigError(key, f"{target}: {_import_problem(module_name, error)}") from error
     found = vars(module).get(class_name)
     if found is None:
-        classes = [name for name, value in vars(module).items() if isinstance(value, type)]
-        raise ConfigError(
-            key, f"{target}: {module_name} has no {class_name!r}; {nearest(class_name, classes)}"
-        )
+        classes = [n for n, value in vars(module).items() if isinstance(value, type) and is_component(value)]
+        raise ConfigError(key, f"{module_name} has no {class_name!r}; {nearest(class_name, classes)}")
     if not (isinstance(found, type) and is_component(found)):
-        raise ConfigError(
-            key, f"{target} is not a component: decorate the class with metalab.components.component"
-        )
+        remedy = "decorate the class with metalab.components.component"
+        raise ConfigError(key, f"{target} is not a component: {remedy}")
     return found
 
 

@@ -32,12 +32,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The console script does not have the current folder on its path; a user's components live there.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    arguments = _parser().parse_args(argv)
+    arguments = _parsed(argv)
     try:
         return arguments.command(arguments)
     except MetalabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; overrides may stand before, between and after the options."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and ("overrides" not in arguments or any(text.startswith("-") for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides += rest
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -212,12 +223,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from metalab.devices import configure
 
     configure(arguments.devices)
-    from metalab.sweep.meta_test import evaluate_run
-
     from metalab.config import load_suite
 
     for name in arguments.tasks:
-        load_suite(name)
+        load_suite(name)  # a name that is not there is said before anything is read
+    from metalab.sweep.meta_test import evaluate_run
+
     _print_table(evaluate_run(arguments.run, arguments.tasks, root))
     return 0
 

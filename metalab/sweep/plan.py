@@ -304,7 +304,8 @@ def _differs(group: Sequence[Point], others: Sequence[Point]) -> tuple[str, ...]
 def _pack_line(index: int, pack: Pack, seeds: int) -> str:
     lanes = len(pack.points) * seeds
     padding = pack.lanes - lanes
-    text = f"  pack {index}: {_count(len(pack.points), 'point')} x {_count(seeds, 'seed')} = {_count(lanes, 'lane')}"
+    size = f"{_count(len(pack.points), 'point')} x {_count(seeds, 'seed')}"
+    text = f"  pack {index}: {size} = {_count(lanes, 'lane')}"
     text += f" (+{padding} padding)" if padding else ""
     if pack.memory is not None:
         text += (
