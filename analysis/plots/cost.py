@@ -1,0 +1,62 @@
+"""What a sweep cost: seconds of compiling and running, compilations, steps per second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.frames import SweepData
+from analysis.plots.panels import BLUE, ORANGE, Line, Panel
+from analysis.plots.pictures import Picture, picture_of
+
+__all__ = ["cost_picture", "cost_table"]
+
+
+def cost_table(data: SweepData) -> pd.DataFrame:
+    """Rows ``what, value``: what was noted of time and what follows from it."""
+    noted = data.hardware
+    points = len(data.rows("point"))
+    seeds, budget = data.config.get("seeds"), (data.config.get("budget") or {}).get("outer_steps")
+    rows: list[tuple[str, Any]] = [("points", points), ("seeds", seeds), ("outer steps of a point", budget)]
+    rows += [(text, _size(noted.get(key))) for key, text in _NOTED.items() if key in noted]
+    run_s, compile_s = noted.get("run_s"), noted.get("compile_s")
+    if run_s and seeds and budget:
+        rows.append(
+            ("meta-updates per second (points x seeds x outer steps / run)", points * seeds * budget / run_s)
+        )
+    if run_s and compile_s is not None:
+        rows.append(("share of the run spent compiling", compile_s / run_s))
+    return pd.DataFrame(rows, columns=["what", "value"]).dropna(ignore_index=True)
+
+
+def cost_picture(data: SweepData) -> Picture | None:
+    """Compiling and the rest of the run as bars; None: the engine noted no times."""
+    run_s, compile_s = data.hardware.get("run_s"), data.hardware.get("compile_s")
+    if run_s is None or compile_s is None:
+        return None
+    parts = [("compiling", compile_s, ORANGE), ("everything else", max(run_s - compile_s, 0.0), BLUE)]
+    lines = [
+        Line("", np.asarray([float(seconds)]), np.asarray([float(row)]), color=color, style="bars")
+        for row, (_, seconds, color) in enumerate(parts)
+    ]
+    ticks = [(float(row), name) for row, (name, _, _) in enumerate(parts)]
+    panel = Panel("", "seconds of wall time", "", lines, y_ticks=ticks)
+    return picture_of("cost", "Cost", "Wall time of the whole sweep, one measurement (n = 1).", [panel])
+
+
+_NOTED: Mapping[str, str] = {
+    "run_s": "run, seconds of wall time (compiling included)",
+    "trace_s": "tracing, seconds",
+    "compile_s": "compiling, seconds",
+    "programs": "programs (points of one structure share one)",
+    "packs": "packs",
+    "compilations": "compilations in the last call",
+}
+
+
+def _size(value: Any) -> Any:
+    """A number, or how many there are of what was noted one by one."""
+    return len(value) if isinstance(value, (list, tuple, Mapping)) else value

@@ -1,0 +1,100 @@
+"""Learning curves: how the points' training score and selection return move with the outer steps."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis import statistics
+from analysis.frames import SweepData, records
+from analysis.lives import final_lives
+from analysis.plots.panels import CYCLE, GREY, Line, Panel, Rule, style_of, thinned
+from analysis.plots.pictures import Picture, picture_of
+from analysis.statistics import Floats
+from analysis.summaries import methods, objective_table, selection_set
+
+__all__ = ["learning_curves"]
+
+TOLD_APART = 6  # points with a colour of their own; the others are grey
+BANDED = 3  # points with a band: more of them hide each other
+_PLACES = 60  # of a curve; a training score is too noisy to be drawn at every step
+
+
+def learning_curves(data: SweepData) -> Picture | None:
+    """Training score and selection return against outer steps, a line a point; None: no series was kept."""
+    select = selection_set(data)
+    wanted = [("train/score", "training score", "training score")]
+    if select is not None:
+        wanted.append((f"evaluation/{select}/return", f"return on set {select}", "return at end of life"))
+    panels, notes = [], []
+    for metric, title, y_label in wanted:
+        lines, every = _lines(data, metric)
+        if not lines:
+            continue
+        rules = _rules(data, select) if select and metric.startswith("evaluation/") else []
+        panels.append(Panel(title, "outer steps", y_label, lines, rules))
+        if every > 1:
+            notes.append(f"Each place of {title} averages {every} outer steps")
+    if not panels:
+        return None
+    seeds = data.series["seed"].nunique()
+    caption = (
+        f"Mean over n = {seeds} seeds; points in the order of their objective; band of the best "
+        f"{BANDED}: 95 % bootstrap interval over seeds. {'; '.join(notes)}{'.' if notes else ''}"
+    )
+    return picture_of("learning_curves", "Learning curves", caption.strip(), panels)
+
+
+def _lines(data: SweepData, metric: str) -> tuple[list[Line], int]:
+    """The points' lines, best first, and how many steps one place averages at most."""
+    ranked = [(row["run_id"], row["label"]) for row in records(objective_table(data))]
+    lines, most = [], 1
+    for rank, (run_id, label) in enumerate(ranked):
+        curve = _curve(data, run_id, metric)
+        if curve is None:
+            continue
+        steps, values, every = curve
+        most = max(most, every)
+        told = rank < TOLD_APART
+        interval = statistics.interval_over_seeds(values, resamples=1000)
+        band = rank < BANDED and values.shape[0] > 1
+        lines.append(
+            Line(
+                label=label if told else "other points",
+                x=steps,
+                y=interval.estimate,
+                low=interval.low if band else None,
+                high=interval.high if band else None,
+                color=CYCLE[rank] if told else GREY,
+                width=2.2 if rank == 0 else 1.6 if told else 0.7,
+                behind=not told,
+            )
+        )
+    return lines, most
+
+
+def _curve(data: SweepData, run_id: str, metric: str) -> tuple[Floats, Floats, int] | None:
+    """Steps [U], values [S, U] and the number of steps that one place averages."""
+    rows = data.series_groups.get((run_id, metric))
+    if rows is None:
+        return None
+    table = rows.pivot_table(index="seed", columns="step", values="value", aggfunc="mean", dropna=False)
+    every, values = thinned(table.to_numpy(np.float64), _PLACES)
+    steps = table.columns.to_numpy(np.float64)
+    return (
+        steps[np.minimum(np.arange(every - 1, every * values.shape[1], every), len(steps) - 1)],
+        values,
+        every,
+    )
+
+
+def _rules(data: SweepData, select: str) -> list[Rule]:
+    """The baselines' end-of-life return on the selection set."""
+    known = [method for method in methods(data) if method.key != "best"]
+    rules = []
+    for method in known:
+        lives = final_lives(data, method.run_id, select)
+        if lives is not None and lives.returns.size:
+            # Black: the colours are the points'.
+            _, dash = style_of(method.key, [m.key for m in known])
+            rules.append(Rule(method.label, float(lives.end.mean()), color="#000000", dash=dash))
+    return rules

@@ -1,0 +1,42 @@
+"""What each system's sweeps are judged by: one ``score(frame)`` a system.
+
+A score takes the frame of ``scoring_frame`` and returns rows ``set, quantity, value, value_low, value_high,
+n_seeds, n_tasks, interval``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from analysis.frames import SweepData
+from analysis.summaries import methods, threshold_of
+
+__all__ = ["SCORES", "score_of", "scoring_frame"]
+
+SCORES = {"lpg": "analysis.systems.lpg"}
+"""Name of an inner loop or of its update rule to the module that scores it."""
+
+
+def score_of(config: Mapping[str, Any]) -> tuple[str, Callable[[pd.DataFrame], pd.DataFrame]] | None:
+    """The system of a sweep and its score; None: it has none of its own."""
+    inner = config.get("inner") or {}
+    rule = inner.get("rule") or {}
+    for name in (rule.get("kind"), inner.get("kind")):
+        if name in SCORES:
+            return name, importlib.import_module(SCORES[name]).score
+    return None
+
+
+def scoring_frame(data: SweepData) -> pd.DataFrame:
+    """The evaluations of the best point and the baselines, with columns ``method`` and ``threshold``."""
+    keys = {method.run_id: method.key for method in methods(data)}
+    frame: Any = data.evaluations
+    chosen = frame[frame["run_id"].isin(list(keys))]
+    thresholds = {name: threshold_of(data, str(name)) for name in chosen["set"].unique()}
+    return chosen.assign(
+        method=chosen["run_id"].map(keys), threshold=chosen["set"].map(thresholds).astype("float64")
+    )
