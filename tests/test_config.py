@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from metalab.config import (
-    build_baseline_points,
     build_baseline_sets,
     build_evaluation_sets,
     build_suite,
@@ -150,8 +149,6 @@ def test_a_sets_learner_lives_in_the_sets_world(tmp_path: Path) -> None:
     tuned: Any = build_baseline_sets(spec, spec.baselines[0], {"inner.gain": 0.5})
     assert tuned["wide"].inner.environment == World(size=9)
     assert tuned["wide"].inner.gain == 0.5
-    chosen: Any = build_baseline_points(spec, spec.baselines[0], {"inner.gain": 0.5})
-    assert chosen == tuned["train"].inner
 
 
 def test_baselines_keep_their_settings(tmp_path: Path) -> None:

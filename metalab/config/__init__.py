@@ -4,7 +4,6 @@ from metalab.config.build import build_component, merge, to_config
 from metalab.config.compose import find
 from metalab.config.load import load
 from metalab.config.points import (
-    build_baseline_points,
     build_baseline_sets,
     build_evaluation_sets,
     build_suite,
@@ -13,7 +12,6 @@ from metalab.config.points import (
 )
 
 __all__ = [
-    "build_baseline_points",
     "build_baseline_sets",
     "build_component",
     "build_evaluation_sets",

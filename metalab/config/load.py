@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metalab.config.compose import find, raw_config, resolved
-from metalab.config.points import build_baseline_points, build_evaluation_sets, point_of
+from metalab.config.points import build_baseline_sets, build_evaluation_sets, point_of
 from metalab.config.sections import (
     read_baselines,
     read_budget,
@@ -83,12 +83,12 @@ def _checked(spec: SweepSpec) -> SweepSpec:
     for baseline in spec.baselines:
         if not baseline.config:
             continue
-        build_baseline_points(spec, baseline, {})
+        build_baseline_sets(spec, baseline, {})
         path = f"baselines.{baseline.name}.search"
         for key, dimension in parse_space(baseline.config["search"], path).items():
             for value in dimension.probes():
                 try:
-                    build_baseline_points(spec, baseline, {key: value})
+                    build_baseline_sets(spec, baseline, {key: value})
                 except ConfigError as error:
                     raise ConfigError(f"{path}.{key}", f"at {value!r}: {error}") from error
     return spec

@@ -16,12 +16,10 @@ from metalab.config.compose import resolved, set_value
 from metalab.config.schema import require_mapping
 from metalab.config.sections import read_set
 from metalab.errors import ConfigError, cause_of, nearest
-from metalab.protocols import InnerLoop
 from metalab.resources import SUITES, suite_names
 from metalab.spec import Baseline, EvaluationSet, Point, SweepSpec
 
 __all__ = [
-    "build_baseline_points",
     "build_baseline_sets",
     "build_evaluation_sets",
     "build_suite",
@@ -78,20 +76,19 @@ def build_evaluation_sets(spec: SweepSpec, point: Point) -> dict[str, Evaluation
     return _sets(spec, point.config["inner"])
 
 
-def build_baseline_points(spec: SweepSpec, baseline: Baseline, values: Mapping[str, Any]) -> InnerLoop:
-    """A baseline's learner in the world of the selection set, its searched keys (``inner...``) at ``values``.
-
-    Raises:
-        ConfigError: a value, or what the set changes, does not fit.
-    """
-    assert spec.evaluation.select is not None  # the file is refused without one
-    return build_baseline_sets(spec, baseline, values)[spec.evaluation.select].inner
-
-
 def build_baseline_sets(
     spec: SweepSpec, baseline: Baseline, values: Mapping[str, Any]
 ) -> dict[str, EvaluationSet]:
-    """The evaluation sets with a baseline's learner in the world of each, see ``build_baseline_points``."""
+    """The evaluation sets with a baseline's learner in the world of each.
+
+    Args:
+        spec: the sweep.
+        baseline: one with a learner of its own.
+        values: its searched keys (``inner...``) and what they are.
+
+    Raises:
+        ConfigError: a value, or what a set changes, does not fit.
+    """
     config = copy.deepcopy({"inner": baseline.config["inner"]})
     for key, value in values.items():
         set_value(config, key, copy.deepcopy(value))
