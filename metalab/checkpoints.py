@@ -79,12 +79,12 @@ class Checkpoints:
         """
         wanted = _manifest(template, manifest)
         json_args = self._ocp.args.Composite(manifest=self._ocp.args.JsonRestore())  # pyright: ignore
-        found = self._manager.restore(step, args=json_args).manifest
+        found = self._manager.restore(step, args=json_args)["manifest"]
         _check(self._folder, found, wanted)
         leaves, structure = jax.tree.flatten(template)
         names = {_name(i): leaf for i, leaf in enumerate(leaves) if leaf.size}
         state_args = self._ocp.args.Composite(state=self._ocp.args.StandardRestore(names))  # pyright: ignore
-        state = self._manager.restore(step, args=state_args).state
+        state = self._manager.restore(step, args=state_args)["state"]
         restored = [
             state[_name(i)] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
             for i, leaf in enumerate(leaves)

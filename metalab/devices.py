@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
-import jaxlib
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -40,9 +40,7 @@ def configure(count: int | None = None) -> None:
     if count is not None and count < 1:
         raise ValueError(f"number of devices: got {count}, expected at least 1")
     _use_disk_cache()
-    if count is None and (
-        _COUNT_FLAG in os.environ.get("XLA_FLAGS", "") or jax.config.jax_num_cpu_devices > 0
-    ):
+    if count is None and _chosen_by_user():
         return
     wanted = count or usable_cores()
     try:
@@ -93,10 +91,14 @@ def place(tree: Tree, mesh: Mesh) -> Tree:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(LANES)))
 
 
+def _chosen_by_user() -> bool:
+    return _COUNT_FLAG in os.environ.get("XLA_FLAGS", "") or "JAX_NUM_CPU_DEVICES" in os.environ
+
+
 def _use_disk_cache() -> None:
     # Entries of another jaxlib or another kind of processor would be rejected on reload, or worse.
     root = os.environ.get("METALAB_CACHE_DIR") or str(Path.home() / ".cache" / "metalab")
-    folder = Path(root) / "xla" / f"{jaxlib.__version__}-{platform.machine()}-{platform.node()}"
+    folder = Path(root) / "xla" / f"{version('jaxlib')}-{platform.machine()}-{platform.node()}"
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

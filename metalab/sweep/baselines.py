@@ -41,9 +41,8 @@ from metalab.trees import group_by_structure
 __all__ = ["LANES_AT_ONCE", "run_baselines"]
 
 LANES_AT_ONCE = 64  # learners of a set at once are this many times the set's tasks
-RESERVED = ("untrained", "random", "optimal")
 
-Build = Callable[[SweepSpec, Baseline, Mapping[str, Any]], InnerLoop]
+Build = Callable[[SweepSpec, Baseline, Mapping[str, Any]], Mapping[str, EvaluationSet]]
 Curves = dict[str, dict[str, np.ndarray]]
 
 
@@ -62,7 +61,7 @@ def run_baselines(context: Context, build: Build, point: Point, parent: Handle) 
 
     Args:
         context: of the sweep.
-        build: makes a baseline's learner from one setting.
+        build: makes the evaluation sets with a baseline's learner at one setting.
         point: point 0 of the sweep.
         parent: run of the sweep.
 
@@ -72,7 +71,7 @@ def run_baselines(context: Context, build: Build, point: Point, parent: Handle) 
     failed = []
     for baseline in context.spec.baselines:
         context.stop.check()
-        digest = digest_of([parent.tags.get("metalab.point"), parent.run_id, baseline.name, baseline.config])
+        digest = digest_of([parent.run_id, baseline.name, baseline.config])
         found = context.store.find("baseline", digest)
         if found is not None and found.status == "FINISHED":
             continue
@@ -96,27 +95,27 @@ def run_baselines(context: Context, build: Build, point: Point, parent: Handle) 
 def _outcome(context: Context, build: Build, point: Point, baseline: Baseline) -> _Outcome:
     sets = context.evaluation_sets(point)
     if baseline.name == "untrained":
-        return _raised(context, [sets], {})
+        return _raised(context, sets, {})
     if baseline.name == "random":
         return _newborn(context, sets)
     if baseline.name == "optimal":
         return _optimal(context, sets)
-    return _tuned(context, build, baseline, sets)
+    return _tuned(context, build, baseline)
 
 
-def _tuned(context: Context, build: Build, baseline: Baseline, sets: Mapping[str, EvaluationSet]) -> _Outcome:
+def _tuned(context: Context, build: Build, baseline: Baseline) -> _Outcome:
     """Every setting on the selection set; the best mean over the seeds on all sets."""
     config, spec = baseline.config, context.spec
     select = spec.evaluation.select
-    settings = _settings(config, spec.study.seed)
-    learners = [build(spec, baseline, values) for values in settings]
+    settings = _settings(config)
+    candidates = [build(spec, baseline, values) for values in settings]
     table = pd.DataFrame()
     best = 0
     if len(settings) > 1:
         if select is None:
             raise MetalabError(f"baselines.{baseline.name}: tuning needs evaluation.select to name a set")
         metric = config.get("selection", "mean_return")
-        rows = _tune(context, [_fit(learner, sets[select], spec) for learner in learners])
+        rows = _tune(context, [sets[select] for sets in candidates])
         table = pd.DataFrame([{**_cells(values), **row} for values, row in zip(settings, rows, strict=True)])
         if metric not in table:
             known = ", ".join(rows[0])
@@ -125,12 +124,11 @@ def _tuned(context: Context, build: Build, baseline: Baseline, sets: Mapping[str
             )
         table["score"] = -table[metric] if metric == "steps_to_threshold" else table[metric]
         best = int(np.nanargmax(table["score"].to_numpy()))
-    own = {name: _fit(learners[best], one, spec) for name, one in sets.items()}
-    outcome = _raised(context, [own], settings[best])
+    outcome = _raised(context, candidates[best], settings[best])
     return dataclasses.replace(outcome, settings=table if len(settings) > 1 else None)
 
 
-def _settings(config: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
+def _settings(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     search = config.get("search") or {}
     space = parse_space(search, "search")
     sampler, count = config.get("sampler", "grid"), config.get("points")
@@ -139,16 +137,7 @@ def _settings(config: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
         return points if count is None else points[:count]
     if count is None:
         raise MetalabError(f"the {sampler} sampler of a baseline needs a number of points")
-    return sampled_points(space, sampler, count, seed)
-
-
-def _fit(learner: Any, where: EvaluationSet, spec: SweepSpec) -> EvaluationSet:
-    """The set with a baseline's learner: in the set's world, with the parts that the set overrides."""
-    overridden = spec.evaluation.sets[where.name].get("inner", {})
-    changes = {name: getattr(where.inner, name) for name in overridden if hasattr(learner, name)}
-    if hasattr(learner, "environment") and hasattr(where.tasks, "environment"):
-        changes["environment"] = where.tasks.environment  # pyright: ignore[reportAttributeAccessIssue]
-    return dataclasses.replace(where, inner=dataclasses.replace(learner, **changes))
+    return sampled_points(space, sampler, count, config.get("seed", 0))
 
 
 def _tune(context: Context, sets: Sequence[EvaluationSet]) -> list[dict[str, float]]:
@@ -195,16 +184,14 @@ def _init_meta(inner: InnerLoop, key: Array) -> PyTree:
     return inner.init_meta(stream(key, "birth"))
 
 
-def _raised(
-    context: Context, points: Sequence[Mapping[str, EvaluationSet]], chosen: Mapping[str, Any]
-) -> _Outcome:
+def _raised(context: Context, where: Mapping[str, EvaluationSet], chosen: Mapping[str, Any]) -> _Outcome:
     """One learner on all sets, its meta-parameters as initialised."""
     width = devices.pad_lanes(context.spec.seeds, context.compiler.mesh.size)
     sets: dict[str, LaneSet] = {}
     curves: Curves = {}
-    for name in points[0]:
+    for name, one in where.items():
         context.stop.check()
-        sets[name], curves[name] = _evaluate(context, [one[name] for one in points], width, "final")
+        sets[name], curves[name] = _evaluate(context, [one], width, "final")
     return _Outcome(sets, curves, chosen)
 
 
@@ -216,7 +203,7 @@ def _newborn(context: Context, sets: Mapping[str, EvaluationSet]) -> _Outcome:
             f"baseline random: the learner of set {name} cannot be assessed at birth; left out"
         )
     unlived = {n: dataclasses.replace(one, updates=0, stride=1, threshold=None) for n, one in can.items()}
-    return _raised(context, [unlived], {}) if unlived else _Outcome({}, {}, {})
+    return _raised(context, unlived, {}) if unlived else _Outcome({}, {}, {})
 
 
 def _optimal(context: Context, sets: Mapping[str, EvaluationSet]) -> _Outcome:

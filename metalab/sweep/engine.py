@@ -21,11 +21,11 @@ import yaml
 from metalab import provenance
 from metalab.errors import MetalabError, cause_of
 from metalab.progress import Progress
-from metalab.protocols import InnerLoop
 from metalab.spec import Baseline, EvaluationSet, Point, SweepSpec
 from metalab.sweep.baselines import run_baselines
 from metalab.sweep.guard import StopRequest, SweepStopped, sweep_lock
 from metalab.sweep.pack import CHECKPOINT_SECONDS, Context, PackRun, pack_folder
+from metalab.sweep.plan import split
 from metalab.sweep.program import Compiler
 from metalab.sweep.records import digest_of
 from metalab.sweep.study import make_study
@@ -62,14 +62,14 @@ class Builders:
 
     make_point: Callable[[SweepSpec, int, Mapping[str, Any]], Point]
     evaluation_sets: Callable[[SweepSpec, Point], Mapping[str, EvaluationSet]]
-    baseline: Callable[[SweepSpec, Baseline, Mapping[str, Any]], InnerLoop]
+    baseline_sets: Callable[[SweepSpec, Baseline, Mapping[str, Any]], Mapping[str, EvaluationSet]]
 
     @classmethod
     def from_config(cls) -> Builders:
         """Those of ``metalab.config``."""
         from metalab import config
 
-        return cls(config.make_point, config.build_evaluation_sets, config.build_baseline_points)
+        return cls(config.make_point, config.build_evaluation_sets, config.build_baseline_sets)
 
 
 def run_sweep(
@@ -142,7 +142,7 @@ class _Sweep:
         try:
             finished = self._points()
             if not self._single:
-                point, build = self._first_point(), self._builders.baseline
+                point, build = self._first_point(), self._builders.baseline_sets
                 self._failed_baselines = run_baselines(self._context, build, point, parent)
         except SweepStopped as stopped:
             self._close("KILLED")
@@ -188,7 +188,7 @@ class _Sweep:
         begun = {point.digest for pack in packs for point in pack}
         fresh = {p.digest: p for p in left if p.digest not in begun}
         for group in group_by_structure(fresh.values(), lambda point: point.outer).values():
-            packs += _split(group, self._max_lanes)
+            packs += split(group, self._max_lanes or len(group))
         for pack in packs:
             self._structures.update(group_by_structure(pack, lambda point: point.outer))
             self._run_pack(pack, runs)
@@ -296,13 +296,6 @@ class _Sweep:
         path = self._context.folder / name
         path.write_text(text)
         self._store.artifact(self._parent.run_id, path)
-
-
-def _split(points: Sequence[Point], most: int | None) -> list[list[Point]]:
-    """Packs of nearly equal size, so that few programs are compiled."""
-    count = 1 if most is None else -(-len(points) // most)
-    size = -(-len(points) // count)
-    return [list(points[start : start + size]) for start in range(0, len(points), size)]
 
 
 def _plain(config: Mapping[str, Any]) -> Any:

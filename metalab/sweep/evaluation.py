@@ -20,7 +20,7 @@ from metalab.errors import MetalabError
 from metalab.lifetimes import unroll
 from metalab.protocols import Assessable, InnerLoop, PyTree, Task, TaskDistribution
 from metalab.spec import EvaluationSet
-from metalab.sweep.program import Compiler, lanes_of, stream
+from metalab.sweep.program import STREAMS, Compiler, lanes_of
 from metalab.sweep.records import evaluation_frame
 
 __all__ = [
@@ -126,9 +126,11 @@ class LaneSet:
             stream_name: ``selection`` or ``final``: what selects must not be what is reported.
         """
         where = self.where
-        static = (stream_name, where.count, where.updates, where.stride, where.seed)
+        static = (where.count, where.updates, where.stride, where.seed)
         lanes = (self.inner, self.tasks, meta, keys)
-        return compiler.run("evaluate", _evaluate_lane, lanes, static=static)
+        # The stream is data, not structure: selection and final evaluation share one program.
+        number = (jnp.asarray(STREAMS[stream_name], jnp.int32),)
+        return compiler.run("evaluate", _evaluate_lane, lanes, shared=number, static=static)
 
     def scores(self, returns: np.ndarray) -> dict[str, float]:
         """``scores_of`` one lane's returns ``[count, points]``."""
@@ -187,9 +189,9 @@ def scores_of(returns: np.ndarray, env_steps: np.ndarray, threshold: float | Non
 
     Returns:
         ``return`` (end of life), ``mean_return`` (over life, birth left out) and, with a threshold,
-        ``steps_to_threshold`` and ``success``. A lifetime is solved from the first assessment after which its return
-        never falls below the threshold again; one that never is counts with its whole length and one more
-        stride.
+        ``steps_to_threshold`` and ``success``. A lifetime is solved from the first assessment after which
+        its return never falls below the threshold again; one that never is counts with its whole length
+        and one more stride.
     """
     life = returns[:, 1:] if env_steps[0] == 0 and returns.shape[1] > 1 else returns
     metrics = {
@@ -215,13 +217,13 @@ def _evaluate_lane(
     tasks: Any,
     meta: PyTree,
     key: Array,
-    stream_name: str,
+    number: Array,
     count: int,
     updates: int,
     stride: int,
     seed: int,
 ) -> dict[str, Array]:
-    return _raise_all(inner, tasks, meta, stream(key, stream_name), count, updates, stride, seed)
+    return _raise_all(inner, tasks, meta, jax.random.fold_in(key, number), count, updates, stride, seed)
 
 
 def _raise_all(

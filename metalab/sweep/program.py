@@ -24,10 +24,10 @@ from metalab.components import as_arrays
 from metalab.protocols import OuterLoop, PyTree
 from metalab.trees import select, stack
 
-__all__ = ["Compilation", "Compiler", "OuterProgram", "lane_keys", "lanes_of", "stream"]
+__all__ = ["STREAMS", "Compilation", "Compiler", "OuterProgram", "lane_keys", "lanes_of", "stream"]
 
 # Streams of a lane's key: what one of them draws never depends on how often another was used.
-_STREAMS = {"init": 0, "train": 1, "selection": 2, "final": 3, "birth": 4}
+STREAMS = {"init": 0, "train": 1, "selection": 2, "final": 3, "birth": 4}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Compiler:
 
 def stream(key: Array, name: str) -> Array:
     """The key of one of a lane's streams: init, train, selection, final, birth."""
-    return jax.random.fold_in(key, _STREAMS[name])
+    return jax.random.fold_in(key, STREAMS[name])
 
 
 def lane_keys(num_points: int, num_seeds: int) -> Array:

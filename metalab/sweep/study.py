@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from metalab.errors import MetalabError
 from metalab.spec import Study, SweepSpec
@@ -177,7 +178,7 @@ class _Asked:
         return self._optuna.create_study(
             storage=self._address,
             study_name=self._name,
-            direction=self._settings.direction,
+            direction=cast(Literal["minimize", "maximize"], self._settings.direction),
             load_if_exists=True,
         )
 
@@ -199,5 +200,9 @@ def _sampler(name: str, seed: int, number: int) -> Any:
     if name == "tpe":
         return optuna.samplers.TPESampler(seed=derived)
     if name == "qmc":  # counts its points in the study itself; another seed would be another sequence
-        return optuna.samplers.QMCSampler(seed=seed, scramble=True)
+        # Choices and the first point are not part of the sequence: they are drawn at random.
+        others = optuna.samplers.RandomSampler(seed=derived)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.QMCSampler(seed=seed, scramble=True, independent_sampler=others)
     raise MetalabError(f"study.sampler: got {name!r}, expected one of {', '.join(SAMPLERS)}")

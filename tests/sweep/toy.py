@@ -14,7 +14,7 @@ from jax import Array
 from metalab.components import component, number, part, static
 from metalab.lifetimes import unroll
 from metalab.protocols import Evaluation, PyTree, StepOut, Task
-from metalab.spec import Budget, EvaluationSet, EvaluationSettings, Point, Study, SweepSpec
+from metalab.spec import Baseline, Budget, EvaluationSet, EvaluationSettings, Point, Study, SweepSpec
 from metalab.sweep.engine import Builders
 from metalab.sweep.records import digest_of
 
@@ -67,7 +67,7 @@ class Targets:
 
 class DescentState(NamedTuple):
     meta: PyTree
-    count: Array
+    steps: Array
 
 
 @component
@@ -91,11 +91,12 @@ class Descent:
             born = self.inner.init(life_key, meta, task)
             grown, outs = unroll(self.inner, life_key, meta, born, self.length)
             loss = self.inner.evaluate(life_key, meta, grown, outs, None)[1].loss
-            return jnp.where(state.count == self.break_at, jnp.nan, loss)
+            assert loss is not None
+            return jnp.where(state.steps == self.break_at, jnp.nan, loss)
 
         loss, gradient = jax.value_and_grad(loss_of)(state.meta)
         meta = jax.tree.map(lambda m, g: m - self.rate * jnp.clip(g, -1.0, 1.0), state.meta, gradient)
-        return DescentState(meta, state.count + 1), {"loss": loss, "score": -loss}
+        return DescentState(meta, state.steps + 1), {"loss": loss, "score": -loss}
 
     def meta_params(self, state: DescentState) -> PyTree:
         return state.meta
@@ -112,12 +113,15 @@ def make_spec(
     points: int | None = None,
     batch: int | None = None,
     base: Mapping[str, Any] | None = None,
+    held_out: bool = False,
+    baselines: tuple[Baseline, ...] = (),
 ) -> SweepSpec:
     """A sweep over the toy, as a file would say it."""
-    sets = {
+    sets: dict[str, dict[str, Any]] = {
         "train": {"count": 3, "updates": 8, "stride": 2, "seed": 1, "threshold": -0.3},
-        "wide": {"count": 2, "updates": 4, "stride": 1, "seed": 2, "spread": 5.0},
     }
+    if held_out:
+        sets["wide"] = {"count": 2, "updates": 4, "stride": 1, "seed": 2, "spread": 5.0}
     return SweepSpec(
         name="toy",
         description="a parabola",
@@ -128,7 +132,7 @@ def make_spec(
         search=dict(search or {}),
         study=Study(sampler, points, batch, 0, "evaluation/train/return", "maximize", "mean"),
         evaluation=EvaluationSettings(every=every, select="train", sets=sets),
-        baselines=(),
+        baselines=baselines,
         report=(),
     )
 
@@ -151,8 +155,8 @@ def evaluation_sets(spec: SweepSpec, point: Point) -> dict[str, EvaluationSet]:
     return found
 
 
-def baseline(spec: SweepSpec, one: Any, values: Mapping[str, Any]) -> Parabola:
-    return Parabola(**{k[6:]: v for k, v in values.items()})
+def baseline_sets(spec: SweepSpec, one: Any, values: Mapping[str, Any]) -> dict[str, EvaluationSet]:
+    return evaluation_sets(spec, make_point(spec, 0, values))
 
 
-BUILDERS = Builders(make_point, evaluation_sets, baseline)
+BUILDERS = Builders(make_point, evaluation_sets, baseline_sets)

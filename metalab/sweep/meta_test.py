@@ -1,0 +1,122 @@
+"""Meta-testing: the meta-parameters of a finished run on tasks that its sweep file did not name."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import yaml
+
+from metalab import devices
+from metalab.components import as_arrays
+from metalab.errors import MetalabError
+from metalab.spec import EvaluationSet
+from metalab.sweep.evaluation import LaneSet, curves_frame, score_sets
+from metalab.sweep.program import Compiler, lane_keys
+from metalab.sweep.records import interval, interval_rows, load_meta_params
+from metalab.tracking import Handle, Store, client_of
+
+__all__ = ["evaluate_run"]
+
+
+def evaluate_run(run_id: str, task_names: Sequence[str], root: Path) -> list[dict[str, Any]]:
+    """Raises learners with a run's meta-parameters on evaluation suites and records what they reach.
+
+    The run gets ``final/<suite>/...`` metrics and the rows in its ``evaluation.parquet``; evaluating the
+    same suite again replaces them.
+
+    Args:
+        run_id: of a finished point.
+        task_names: suites, see ``metalab.config.load_suite``.
+        root: folder of the store.
+
+    Returns:
+        One row per suite and metric: run, suite, metric, mean, low, high, seeds.
+
+    Raises:
+        MetalabError: no such run, or one without meta-parameters; a suite that does not fit the learner.
+    """
+    from metalab.config import build_suite
+
+    run, experiment = _find(run_id, root)
+    store = Store(root, experiment)
+    compiler = Compiler()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(store.client.download_artifacts(run_id, "", name))
+        if not (folder / "meta_params.npz").exists():
+            raise MetalabError(f"run {run_id} has no meta-parameters: it is not a finished point")
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        for suite in task_names:
+            where = build_suite(suite, config["inner"])
+            rows += _evaluate(store, run, folder, where, compiler)
+        store.artifact(run_id, folder / "evaluation.parquet")
+    return rows
+
+
+def _find(run_id: str, root: Path) -> tuple[Handle, str]:
+    from mlflow.exceptions import MlflowException
+
+    client = client_of(root)
+    try:
+        found = client.get_run(run_id)
+    except MlflowException as error:
+        raise MetalabError(f"there is no run {run_id} in {root / 'mlflow.db'}") from error
+    info, data = found.info, found.data
+    handle = Handle(run_id, info.start_time, info.status, dict(data.metrics), dict(data.tags))
+    return handle, client.get_experiment(info.experiment_id).name
+
+
+def _evaluate(
+    store: Store, run: Handle, folder: Path, where: EvaluationSet, compiler: Compiler
+) -> list[dict[str, Any]]:
+    template = jax.eval_shape(lambda inner: inner.init_meta(jax.random.key(0)), as_arrays(where.inner))
+    try:
+        meta = load_meta_params(folder, template)
+    except ValueError as error:
+        raise MetalabError(f"run {run.run_id}, suite {where.name}: {error}") from error
+    manifest = json.loads((folder / "meta_params.json").read_text())
+    steps = np.asarray(manifest["outer_steps"])
+    one, curves = _curves(compiler, where, meta, len(steps))
+    finals = score_sets({where.name: one}, {where.name: curves})
+    # The metric's step is the end of meta-training, where the sweep's own final metrics stand.
+    last = max((point.step for point in store.client.get_metric_history(run.run_id, "objective")), default=0)
+    store.log(run, [row for key, values in finals.items() for row in interval_rows(key, last, values)])
+    _append(folder / "evaluation.parquet", curves_frame({where.name: one}, {where.name: curves}, steps))
+    return [_row(run.run_id, where.name, key, values) for key, values in finals.items()]
+
+
+def _curves(
+    compiler: Compiler, where: EvaluationSet, meta: Any, seeds: int
+) -> tuple[LaneSet, Mapping[str, np.ndarray]]:
+    width = devices.pad_lanes(seeds, compiler.mesh.size)
+
+    def spread(tree: Any) -> Any:
+        return devices.place(devices.padded(tree, width), compiler.mesh)
+
+    one = LaneSet.of([where], seeds, spread)
+    meta = spread(jax.tree.map(jax.numpy.asarray, meta))
+    found = one.run(compiler, meta, spread(lane_keys(1, seeds)), "final")
+    return one, jax.tree.map(lambda leaf: np.asarray(leaf)[:seeds], found)
+
+
+def _append(path: Path, frame: pd.DataFrame) -> None:
+    frames = [frame]
+    if path.exists():
+        before = pd.read_parquet(path)
+        kept = before.loc[~before["set"].isin(list(set(frame["set"])))]
+        frames = [kept, frame]
+    pd.concat(frames, ignore_index=True).to_parquet(path)
+
+
+def _row(run_id: str, suite: str, key: str, values: np.ndarray) -> dict[str, Any]:
+    mean, low, high = interval(values)
+    metric = key.rsplit("/", 1)[-1]
+    scores = {"mean": mean, "low": low, "high": high, "seeds": len(values)}
+    return {"run": run_id, "suite": suite, "metric": metric, **scores}

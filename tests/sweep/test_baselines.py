@@ -1,0 +1,72 @@
+"""Baselines of a toy sweep: tuned, untrained, newborn; and meta-parameters on tasks of their own."""
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from metalab.spec import Baseline
+from metalab.sweep.baselines import _batches
+from metalab.sweep.engine import run_sweep
+from metalab.sweep.evaluation import set_tasks
+from metalab.tracking import Store
+from tests.sweep import toy
+
+BASELINES = (
+    Baseline("tuned", {"search": {"inner.noise": "choice(9.0, 0.0, 3.0)"}, "sampler": "grid"}),
+    Baseline("untrained", {}),
+    Baseline("random", {}),
+    Baseline("optimal", {}),
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, compiled_once: None) -> Store:
+    root = tmp_path_factory.mktemp("baselines")
+    shutil.copy(empty_store, root / "mlflow.db")
+    spec = toy.make_spec(seeds=2, outer_steps=2, baselines=BASELINES)
+    assert run_sweep(spec, root, builders=toy.BUILDERS, progress=False).failed == 0
+    steps: list[int] = []
+    run_sweep(spec, root, builders=toy.BUILDERS, progress=False, on_chunk=steps.append)
+    assert steps == []  # finished baselines and points stay as they are
+    return Store(root, "toy")
+
+
+def found(store: Store) -> dict:
+    runs = store.client.search_runs([store.experiment_id], "tags.`metalab.kind` = 'baseline'")
+    return {run.data.tags["metalab.name"]: run for run in runs}
+
+
+def test_every_baseline_is_a_finished_run_under_the_sweep(store: Store) -> None:
+    runs = found(store)
+    assert set(runs) == {"tuned", "untrained", "random", "optimal"}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    parents = store.client.search_runs([store.experiment_id], "tags.`metalab.kind` = 'sweep'")
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parents[0].info.run_id}
+
+
+def test_tuning_picks_the_best_setting_and_keeps_what_it_tried(store: Store) -> None:
+    run = found(store)["tuned"]
+    settings = pd.read_parquet(store.client.download_artifacts(run.info.run_id, "settings.parquet"))
+    assert settings["inner.noise"].tolist() == [9.0, 0.0, 3.0]
+    assert int(settings["score"].argmax()) == 1
+    assert run.data.params["chosen.inner.noise"] == "0.0"
+    # Without noise the chosen learner is the untrained one.
+    assert run.data.metrics == found(store)["untrained"].data.metrics
+
+
+def test_the_newborn_is_as_far_off_as_its_targets(store: Store) -> None:
+    drawn = set_tasks(toy.Targets(), 3, 1).params
+    expected = -float(np.abs(jax.device_get(drawn)).mean())
+    metrics = found(store)["random"].data.metrics
+    assert metrics["final/train/return"] == pytest.approx(expected, rel=1e-5)
+    assert "final/train/steps_to_threshold" not in metrics
+
+
+def test_a_world_without_an_optimum_is_left_out(store: Store) -> None:
+    assert found(store)["optimal"].data.metrics == {}
+
+
+def test_batches_have_one_width() -> None:
+    sizes = [(len(batch), width) for batch, width in _batches(range(50), 3, 2)]
+    assert sizes == [(21, 64), (21, 64), (8, 64)]  # 64 // 3 = 21 settings of 3 seeds: 63 lanes, padded to 64
