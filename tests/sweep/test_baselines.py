@@ -1,5 +1,8 @@
 """Baselines of a toy sweep: tuned, untrained, newborn; and meta-parameters on tasks of their own."""
 
+import shutil
+from pathlib import Path
+
 import jax
 import numpy as np
 import pandas as pd
