@@ -9,7 +9,9 @@ updated agent, with the lifetime's critic as baseline, less the entropy bonus of
 regularisers on the same data.
 
 Deviations from that paper: the critic's form and trace decay are not given there; advantages of the outer
-loss may be normalised per lifetime.
+loss may be normalised per lifetime. With ``outer_reward: score`` the outer loss is about the world's score,
+which leaves out the noise of a noisy chain: the same objective in expectation, at a lower variance, but
+known to meta-training alone; agents are always paid, and rules always read, the noisy reward.
 """
 
 from __future__ import annotations
@@ -97,9 +99,22 @@ class ActorCritic:
     normalize_outer_advantages: bool = static(
         True, doc="divide the outer loss's advantages by their deviation, per lifetime"
     )
+    outer_reward: str = static(
+        "reward",
+        doc="what the outer loss and its critic are about: the agent's reward, or the world's noise-free score",
+        choices=("reward", "score"),
+    )
     entropy_floor: float = number(
         1e-4, doc="a lifetime whose policy entropy falls below has broken down", at_least=0.0
     )
+
+    def __post_init__(self) -> None:
+        # While jax rebuilds a component from its leaves a part may be a placeholder without properties.
+        if self.outer_reward == "score" and getattr(self.rule, "is_learned", True) is False:
+            raise ValueError(
+                f"outer_reward='score' needs a learned rule: {type(self.rule).__name__} would learn from a "
+                "critic of rewards that its agent cannot see; use outer_reward='reward'"
+            )
 
     @property
     def steps_per_update(self) -> int:
@@ -133,9 +148,7 @@ class ActorCritic:
             lifetime=jnp.asarray(task.lifetime, jnp.int32),
         )
 
-    def step(
-        self, key: Array, meta: PyTree, state: AgentState, batch: PyTree
-    ) -> tuple[AgentState, StepOut]:
+    def step(self, key: Array, meta: PyTree, state: AgentState, batch: PyTree) -> tuple[AgentState, StepOut]:
         """One rollout and one update of the agent by the rule."""
         del batch
         state, trajectory = self._rollout(key, state)
@@ -221,10 +234,12 @@ class ActorCritic:
 
     def _rule_inputs(self, state: AgentState, trajectory: Trajectory) -> RuleInputs:
         discount = state.hyper["discount"]
+        of_score = self.outer_reward == "score"
+        judged = trajectory._replace(reward=trajectory.score) if of_score else trajectory
         return RuleInputs(
             trajectory=trajectory,
             outputs=self._outputs(state.params, trajectory.obs),
-            advantages=critic_advantages(self.critic, state.critic, trajectory, discount),
+            advantages=critic_advantages(self.critic, state.critic, judged, discount),
             hyper=state.hyper,
             progress=state.updates / jnp.maximum(state.lifetime, 1),
             lifetime=jnp.maximum(state.lifetime, 1).astype(discount.dtype),
@@ -249,7 +264,8 @@ class ActorCritic:
             )
             episodes = _count(episodes, info["score"], terminated | truncated)
             reward = jnp.asarray(reward, uniforms.dtype)
-            out = (obs, action, reward, terminated, truncated, info["final_observation"])
+            score = jnp.asarray(info["score"], uniforms.dtype)
+            out = (obs, action, reward, score, terminated, truncated, info["final_observation"])
             return (new_obs, env_state, episodes), out
 
         carry = (state.obs, state.env_state, state.episodes)
@@ -258,9 +274,10 @@ class ActorCritic:
             obs=jnp.concatenate([out[0], obs[None]]),
             action=out[1],
             reward=out[2],
-            terminated=out[3],
-            truncated=out[4],
-            next_obs=out[5],
+            score=out[3],
+            terminated=out[4],
+            truncated=out[5],
+            next_obs=out[6],
             action_mask=state.action_mask,
         )
         return state._replace(obs=obs, env_state=env_state, episodes=episodes), trajectory

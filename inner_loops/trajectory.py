@@ -15,7 +15,8 @@ class Trajectory(NamedTuple):
     Attributes:
         obs: [T + 1, B, ...] what the agent saw; the last entry was not acted on.
         action: [T, B] int32.
-        reward: [T, B].
+        reward: [T, B] what the agent is paid.
+        score: [T, B] what counts: the reward, less any noise that the world adds to it.
         terminated: [T, B] bool, the episode ended by its own rules.
         truncated: [T, B] bool, the time limit struck.
         next_obs: [T, B, ...] the observation reached, before any reset.
@@ -25,6 +26,7 @@ class Trajectory(NamedTuple):
     obs: Array
     action: Array
     reward: Array
+    score: Array
     terminated: Array
     truncated: Array
     next_obs: Array

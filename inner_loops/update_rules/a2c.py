@@ -61,9 +61,7 @@ class A2C:
         policy_gradient = jnp.mean(taken(log_probs, trajectory.action) * targets)
         return -policy_gradient - self.entropy * jnp.mean(policy_entropy(log_probs))
 
-    def regulariser(
-        self, outputs: Mapping[str, Array], targets: PyTree
-    ) -> tuple[Array, dict[str, Any]]:
+    def regulariser(self, outputs: Mapping[str, Array], targets: PyTree) -> tuple[Array, dict[str, Any]]:
         """See ``UpdateRule``."""
         del outputs, targets
         return jnp.zeros(()), {}

@@ -70,9 +70,7 @@ class UpdateRule(Protocol):
         """[] the inner loss; ``outputs`` are ``[T, B, size]``, the agent's at the states acted in."""
         ...
 
-    def regulariser(
-        self, outputs: Mapping[str, Array], targets: PyTree
-    ) -> tuple[Array, dict[str, Any]]:
+    def regulariser(self, outputs: Mapping[str, Array], targets: PyTree) -> tuple[Array, dict[str, Any]]:
         """[] added to the outer loss, and metrics; outputs ``[T, B, size]`` of the validation rollout."""
         ...
 

@@ -7,7 +7,8 @@ and writes, for every step, ``pi_hat`` (what to multiply the policy's log-probab
 
 The targets are constants of the agent's own gradient, but they are functions of the meta-parameters and of
 the agent's earlier predictions: a meta-gradient reaches the y-head only through a later update that reads
-the y which an earlier update wrote, so nothing here stops the gradient at y. It is stopped at pi.
+the y which an earlier update wrote, so nothing here stops the gradient at y. It is stopped at pi (an option;
+the paper does not say).
 
 Deviations:
 * The paper's d_t marks the end of an episode and its text resets the core "for d_t = 0"; here d_t = 1 at the
@@ -86,12 +87,17 @@ class LPG:
     constant_next_prediction: bool = static(
         False, doc="ablation: read a uniform y(s_{t+1}) instead of the agent's"
     )
+    stop_policy_input: bool = static(
+        True, doc="no meta-gradient through the probability pi(a|s) that the rule reads"
+    )
     target_weight: float = number(0.5, doc="alpha_y, weight of the KL to y_hat", at_least=0.0)
     prediction_entropy: float = number(1e-3, doc="beta_1, outer bonus for the entropy of y", at_least=0.0)
     pi_hat_l2: float = number(1e-3, doc="beta_2, outer penalty on pi_hat squared", at_least=0.0)
     y_hat_l2: float = number(1e-3, doc="beta_3, outer penalty on y_hat squared", at_least=0.0)
     max_cotangent: float = number(
-        float("inf"), doc="bound on the norm of what one lifetime's targets of one update pass back", above=0.0
+        float("inf"),
+        doc="bound on the norm of what one lifetime's targets of one update pass back",
+        above=0.0,
     )
 
     @property
@@ -119,7 +125,9 @@ class LPG:
         """``LPGTargets`` of a rollout; see the module's docstring for what may be differentiated."""
         trajectory = inputs.trajectory
         log_probs = log_policy(inputs.outputs["logits"][:-1], trajectory.action_mask)
-        taken_probability = jnp.exp(jax.lax.stop_gradient(taken(log_probs, trajectory.action)))
+        taken_probability = jnp.exp(taken(log_probs, trajectory.action))
+        if self.stop_policy_input:
+            taken_probability = jax.lax.stop_gradient(taken_probability)
         embedded = self._embed(meta, inputs.outputs["y"])
         following = embedded[1:]
         if self.constant_next_prediction:
@@ -153,9 +161,7 @@ class LPG:
         divergence = jnp.sum(jnp.exp(log_y) * (log_y - targets.log_y_hat), axis=-1)
         return -policy_gradient + hyper["target_weight"] * jnp.mean(divergence)
 
-    def regulariser(
-        self, outputs: Mapping[str, Array], targets: LPGTargets
-    ) -> tuple[Array, dict[str, Any]]:
+    def regulariser(self, outputs: Mapping[str, Array], targets: LPGTargets) -> tuple[Array, dict[str, Any]]:
         """The terms of beta_1, beta_2 and beta_3 (eq. 5) on validation data at theta_K."""
         log_y = jax.nn.log_softmax(outputs["y"])
         y_entropy = -jnp.mean(jnp.sum(jnp.exp(log_y) * log_y, axis=-1))

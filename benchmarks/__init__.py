@@ -1,0 +1,1 @@
+"""Measurements of speed: ratios within one run, compile and run apart, medians."""
