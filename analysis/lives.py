@@ -8,6 +8,7 @@ counts with its whole length and one more stride.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class Lives:
         return self.returns[..., 1:] if born else self.returns
 
 
+@functools.lru_cache(maxsize=1024)
 def final_lives(data: SweepData, run_id: str, set_name: str, metric: str = "return") -> Lives | None:
     """The lives that a run is judged by on a set: those of each seed's last evaluation; None: there are none.
 

@@ -62,11 +62,11 @@ def headline(data: SweepData) -> Section:
     select = summaries.selection_set(data)
     objective, how = summaries.objective_of(data)
     words = [
-        f"The best point is the one with the best `{objective}` ({how} over seeds). Meta-parameters, points and tuned baselines were "
-        f"chosen on the set `{select}`, which flatters them there; the other sets took no part in any choice."
+        f"The best point is the one with the best `{objective}` ({how} over seeds). The set `{select}` chose "
+        "meta-parameters and tuned baselines, which flatters them there."
     ]
     if summaries.best_point(data) is None:
-        words = ["No point has a finite objective yet, so there is no best point to report."]
+        words = ["No finished point has a finite objective yet, so there is no best point to report."]
     if table.empty:
         return Section("headline", "Headline", [*words, "No evaluation was stored: there are no returns."])
     words += [line for row in records(table) if (line := _sentence(row, data))]
@@ -237,11 +237,16 @@ def _headline(frame: pd.DataFrame, data: SweepData) -> Table:
     over = f" Interval: {kinds[0]}." if len(kinds) == 1 else ""
     caption = (
         f"Means over seeds and tasks.{over} The end of life is the mean of the last three assessments. The "
-        "ratio is of end-of-life means; its interval resamples tasks in pairs and seeds apart. With fewer than "
-        "five seeds a bootstrap interval is narrower than its name: the CSV file also has the t interval over "
-        "seeds."
+        "ratio is of end-of-life means; its interval resamples tasks in pairs and seeds apart. With fewer "
+        "than five seeds a bootstrap interval is narrower than its name: the CSV file also has the t "
+        "interval over seeds."
     )
-    return Table("headline", caption, [*columns, _N, "notes"], rows, frame, _strong(frame))
+    columns.append(_N)
+    if any(row[-1] for row in rows):
+        columns.append("notes")
+    else:
+        rows = [row[:-1] for row in rows]
+    return Table("headline", caption, columns, rows, frame, _strong(frame))
 
 
 def _thresholds(frame: pd.DataFrame, data: SweepData) -> Table:

@@ -122,8 +122,9 @@ def objective_table(data: SweepData) -> pd.DataFrame:
 
 
 def best_point(data: SweepData) -> Method | None:
-    """The point with the best objective on the selection set; None: no point has a finite one."""
-    sound = [row for row in records(objective_table(data)) if np.isfinite(row["objective"])]
+    """The finished point with the best objective; None: none has a finite one."""
+    ended = [row for row in records(objective_table(data)) if row["status"] in FINE]
+    sound = [row for row in ended if np.isfinite(row["objective"])]
     return Method("best", f"best point ({sound[0]['label']})", sound[0]["run_id"]) if sound else None
 
 

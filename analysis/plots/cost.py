@@ -22,35 +22,38 @@ def cost_table(data: SweepData) -> pd.DataFrame:
     seeds, budget = data.config.get("seeds"), (data.config.get("budget") or {}).get("outer_steps")
     rows: list[tuple[str, Any]] = [("points", points), ("seeds", seeds), ("outer steps of a point", budget)]
     rows += [(text, _size(noted.get(key))) for key, text in _NOTED.items() if key in noted]
-    run_s, compile_s = noted.get("run_s"), noted.get("compile_s")
+    run_s = noted.get("run_s")
     if run_s and seeds and budget:
         rows.append(
             ("meta-updates per second (points x seeds x outer steps / run)", points * seeds * budget / run_s)
         )
-    if run_s and compile_s is not None:
-        rows.append(("share of the run spent compiling", compile_s / run_s))
     return pd.DataFrame(rows, columns=["what", "value"]).dropna(ignore_index=True)
 
 
 def cost_picture(data: SweepData) -> Picture | None:
-    """Compiling and the rest of the run as bars; None: the engine noted no times."""
+    """Seconds of running and of compiling as bars; None: the engine noted no times."""
     run_s, compile_s = data.hardware.get("run_s"), data.hardware.get("compile_s")
     if run_s is None or compile_s is None:
         return None
-    parts = [("compiling", compile_s, ORANGE), ("everything else", max(run_s - compile_s, 0.0), BLUE)]
+    parts = [
+        ("points, compiling included", run_s, BLUE),
+        ("compiling, baselines included", compile_s, ORANGE),
+    ]
     lines = [
         Line("", np.asarray([float(seconds)]), np.asarray([float(row)]), color=color, style="bars")
         for row, (_, seconds, color) in enumerate(parts)
     ]
     ticks = [(float(row), name) for row, (name, _, _) in enumerate(parts)]
     panel = Panel("", "seconds of wall time", "", lines, y_ticks=ticks)
-    return picture_of("cost", "Cost", "Wall time of the whole sweep, one measurement (n = 1).", [panel])
+    return picture_of(
+        "cost", "Cost", "Wall time over all calls of the sweep, one measurement (n = 1).", [panel]
+    )
 
 
 _NOTED: Mapping[str, str] = {
-    "run_s": "run, seconds of wall time (compiling included)",
-    "trace_s": "tracing, seconds",
-    "compile_s": "compiling, seconds",
+    "run_s": "seconds of wall time in the points' packs (compiling included)",
+    "trace_s": "seconds of tracing, baselines included",
+    "compile_s": "seconds of compiling, baselines included",
     "programs": "programs (points of one structure share one)",
     "packs": "packs",
     "compilations": "compilations in the last call",

@@ -38,7 +38,7 @@ def draw(panels: Sequence[Panel]) -> Any:
         for rule in panel.rules:
             figure.add_traces([_rule(rule, panel, shown)], place["row"], place["col"])
         _axes(figure, panel, place)
-    return finish(figure, max(tall * rows, 120 + 22 * len(shown)))
+    return finish(figure, max(tall * rows, 190 + 27 * len(shown)))
 
 
 def finish(figure: Any, height: float) -> Any:

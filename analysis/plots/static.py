@@ -37,6 +37,7 @@ _DASHES: dict[str, Any] = {
     "solid": "solid", "dashed": "dashed", "long": (0, (9, 3)), "dotted": "dotted", "dashdot": "dashdot",
 }  # fmt: skip
 _WIDTH, _HEIGHT, _LEGEND = 4.9, 3.5, 2.3  # inches of a panel and of the legend beside it
+_CROWDED = 36  # letters below an axis
 _ROW = 0.42  # inches of one row of dots or bars
 
 
@@ -81,7 +82,9 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         axes.set_yscale("log")
         _plain_decades(axes.yaxis)
     if panel.x_ticks is not None:
-        axes.set_xticks(*_split(panel.x_ticks), rotation=25, ha="right")
+        crowded = sum(len(text) for _, text in panel.x_ticks) > _CROWDED
+        turned: dict[str, Any] = {"rotation": 25, "ha": "right"} if crowded else {}
+        axes.set_xticks(*_split(panel.x_ticks), **turned)
         axes.set_xlim(-0.5, len(panel.x_ticks) - 0.5)
     if panel.y_ticks is not None:
         axes.set_yticks(*_split(panel.y_ticks))

@@ -10,10 +10,11 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.frames import SweepData
-from analysis.summaries import methods, threshold_of
+from analysis.summaries import methods, set_names, threshold_of
 
 __all__ = ["SCORES", "score_of", "scoring_frame"]
 
@@ -36,6 +37,9 @@ def scoring_frame(data: SweepData) -> pd.DataFrame:
     keys = {method.run_id: method.key for method in methods(data)}
     frame: Any = data.evaluations
     chosen = frame[frame["run_id"].isin(list(keys))]
+    # In the report's order of sets; those of a later meta-test come last.
+    order = {name: place for place, name in enumerate(set_names(data))}
+    chosen = chosen.iloc[np.argsort(chosen["set"].map(order).fillna(len(order)), kind="stable")]
     thresholds = {name: threshold_of(data, str(name)) for name in chosen["set"].unique()}
     return chosen.assign(
         method=chosen["run_id"].map(keys), threshold=chosen["set"].map(thresholds).astype("float64")

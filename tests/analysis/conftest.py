@@ -17,7 +17,6 @@ from metalab.tracking import Store, flatten
 
 SEEDS, TASKS, ASSESSMENTS, STRIDE = 3, 4, 9, 320
 LAST_STEP = 40
-HOSTILE = "<script>alert('x')</script> $a_b$ | b"
 Returns = np.ndarray  # [S, P, U]
 
 
@@ -44,7 +43,7 @@ def evaluation_frame(sets: Mapping[str, Returns]) -> pd.DataFrame:
 
 
 def series_frame(scores: np.ndarray, selection: np.ndarray) -> pd.DataFrame:
-    """Training scores [S, LAST_STEP] at every step and selection returns [S, LAST_STEP / 10] at every tenth."""
+    """Training scores [S, LAST_STEP], a step a column, and selection returns, ten steps a column."""
     frames = []
     for metric, values, every in (("train/score", scores, 1), ("evaluation/train/return", selection, 10)):
         seed, column = (part.reshape(-1) for part in np.indices(values.shape))
@@ -113,7 +112,11 @@ class Writer:
         status: str = "FINISHED",
         diverged: Mapping[int, int] | None = None,
     ) -> str:
-        tags = {"metalab.number": number, "metalab.name": f"point {number}", "metalab.searched": sorted(values)}
+        tags = {
+            "metalab.number": number,
+            "metalab.name": f"point {number}",
+            "metalab.searched": sorted(values),
+        }
         params = flatten({"inner": {"kind": "actor_critic"}}) | dict(values)
         run_id = self._open("point", f"p{number}", tags | {"metalab.diverged": diverged}, params)
         scores = np.linspace(0.0, selection, LAST_STEP) + 0.02 * np.arange(SEEDS)[:, None]
@@ -132,7 +135,7 @@ class Writer:
         settings: pd.DataFrame | None = None,
         metrics: Sequence[tuple[str, int, float]] = (),
     ) -> str:
-        run_id = self._open("baseline", f"b{name}", {"metalab.name": name}, {})
+        run_id = self._open("baseline", f"b{abs(hash(name))}", {"metalab.name": name}, {})
         if settings is not None:
             self._frame(run_id, "settings.parquet", settings)
         self.log(run_id, metrics)
@@ -142,7 +145,9 @@ class Writer:
     def log(self, run_id: str, rows: Sequence[tuple[str, int, float]]) -> None:
         from mlflow.entities import Metric
 
-        self.store.client.log_batch(run_id, metrics=[Metric(key, value, 0, step) for key, step, value in rows])
+        self.store.client.log_batch(
+            run_id, metrics=[Metric(key, value, 0, step) for key, step, value in rows]
+        )
 
     def _open(self, kind: str, digest: str, tags: Mapping[str, Any], params: Mapping[str, Any]) -> str:
         named = {"metalab.sweep": self.config["name"], **tags}

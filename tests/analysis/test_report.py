@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.figures import pictures
+from analysis.frames import load_sweep
+from analysis.plots.hyperparameters import dimensions, importances
+from analysis.plots.panels import thinned
+from analysis.report import write_report
+from analysis.sections import sections
+from analysis.tables import Table, markdown, number, with_interval
+
+RATE = "outer.optimizer.learning_rate"
+HOSTILE = "<script>alert('x')</script> $a_b$ | b"
+
+
+class Page(HTMLParser):
+    """What of a page a browser would fetch, run or show."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+
+    def handle_data(self, data: str) -> None:
+        if self.tags[-1:] not in (["script"], ["style"]):
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def written(demo: Path) -> Path:
+    return write_report(demo, "demo")
+
+
+@pytest.fixture(scope="module")
+def page(written: Path) -> str:
+    return written.read_text(encoding="utf-8")
+
+
+def test_files(written: Path, demo: Path):
+    folder = demo / "demo" / "report"
+    assert written == folder / "report.html"
+    figures = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert figures == {
+        "learning_curves", "held_out", "in_life_curves", "performance_profiles", "hyperparameters", "cost",
+    }  # fmt: skip
+    tables = {path.stem for path in (folder / "tables").glob("*.csv")}
+    assert tables == {
+        "headline", "thresholds", "score_lpg", "normalised", "points", "settings_a2c", "cost", "differences",
+        "failures",
+    }  # fmt: skip
+
+
+def test_csv_has_all_digits(written: Path):
+    table = pd.read_csv(written.parent / "tables" / "headline.csv")
+    best = table[(table["set"] == "held_out") & (table["method"] == "best")].iloc[0]
+    assert best["ratio"] == pytest.approx(0.99 / 0.84, rel=1e-12)
+    settings = pd.read_csv(written.parent / "tables" / "settings_a2c.csv")
+    assert list(settings["score"]) == [0.9, 0.5, 0.3]
+
+
+def test_the_page_needs_nothing_else(page: str):
+    addresses = Page(page).addresses
+    assert addresses
+    outside = [a for a in addresses if not a.startswith(("#", "data:", "figures/", "tables/"))]
+    assert outside == []
+    assert "@import" not in page.split("</style>")[0]
+    # plotly's own code stands in the page once.
+    assert page.count("<script>/**") == 1
+
+
+def test_the_page_says_what_was_run(page: str, demo: Path):
+    text = " ".join(Page(page).text)
+    for wanted in (
+        "Does a learned rule beat a tuned one?",
+        f"metalab sweep {demo / 'demo' / 'sweep.yaml'}",
+        "0123abcd with uncommitted changes",
+        "jax 0.10.2",
+        "A processor, 2 cores, 8 GiB",
+        "best point (point 1)",
+        "0.990 [",
+        "3 x 4",
+        "point 2",
+        "a training metric is not finite from this step on",
+        "640 steps on",
+    ):
+        assert wanted in text, wanted
+
+
+def test_markdown_says_the_same(written: Path):
+    text = (written.parent / "report.md").read_text(encoding="utf-8")
+    assert "| **held_out** | **best point (point 1)** | **0.990 [" in text
+    assert "![Learning within a life](figures/in_life_curves.png)" in text
+
+
+def test_the_report_is_attached(written: Path, demo: Path):
+    parent = load_sweep(demo, "demo").parent_id
+    (attached,) = (demo / "artifacts").glob(f"**/{parent}/artifacts/report/report.html")
+    assert attached.read_bytes() == written.read_bytes()
+
+
+def test_a_hostile_name_is_text_everywhere(new_store: Callable[..., Any], tmp_path: Path):
+    writer = new_store(tmp_path, description=HOSTILE, report=[HOSTILE, "learning_curves", "held_out"])
+    curve = np.minimum(np.linspace(0, 2, 9), 1) * np.ones((2, 3, 1))
+    sets = {"train": curve, "held_out": curve}
+    writer.point(0, {RATE: HOSTILE}, sets, 0.9)
+    writer.point(1, {RATE: "plain"}, sets, 0.8)
+    writer.baseline(HOSTILE, {name: 0.5 * values for name, values in sets.items()})
+    path = write_report(tmp_path, "demo")
+    page = path.read_text(encoding="utf-8")
+    parsed = Page(page)
+    assert HOSTILE in " ".join(parsed.text)
+    assert "<script>alert" not in page
+    # A name inside plotly's JSON can neither end its script element nor become a tag in a legend.
+    assert page.count("</script>") == parsed.tags.count("script")
+    report = (path.parent / "report.md").read_text(encoding="utf-8")
+    assert "<script>" not in report
+    for line in report.splitlines():
+        if "alert" in line and line.startswith("|"):
+            assert "\\| b" in line
+
+
+def test_an_empty_sweep_degrades_in_words(new_store: Callable[..., Any], tmp_path: Path):
+    new_store(tmp_path)
+    page = write_report(tmp_path, "demo").read_text(encoding="utf-8")
+    text = " ".join(Page(page).text)
+    for wanted in (
+        "No finished point has a finite objective yet",
+        "No evaluation was stored",
+        "No series was stored",
+        "No dimension with more than one value was searched",
+        "The engine noted no times",
+        "not noted",
+    ):
+        assert wanted in text, wanted
+    assert "plotly" not in page
+
+
+def files_of(page: Path) -> dict[str, bytes]:
+    """All of a report: the same store gives the same bytes."""
+    folder = page.parent
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_one_seed_without_baselines_is_repeatable_and_degrades_in_words(
+    new_store: Callable[..., Any], tmp_path: Path
+):
+    writer = new_store(tmp_path, seeds=1)
+    curve = np.minimum(np.linspace(0, 2, 9), 1) * np.ones((1, 1, 1))
+    writer.point(0, {}, {"train": curve}, 0.9)
+    path = write_report(tmp_path, "demo")
+    first = files_of(path)
+    assert "figures/in_life_curves.png" in first
+    stale = path.parent / "figures" / "of_an_earlier_report.png"
+    stale.touch()
+    text = " ".join(Page(write_report(tmp_path, "demo").read_text(encoding="utf-8")).text)
+    assert files_of(path) == first
+    for wanted in (
+        "There is no tuned baseline, so no ratio can be given",
+        "none: one seed, one task",
+        "Normalised scores need both",
+        "The points have one configuration",
+        "None: all 1 runs finished",
+    ):
+        assert wanted in text, wanted
+
+
+def test_meta_tests_have_their_section(new_store: Callable[..., Any], tmp_path: Path):
+    writer = new_store(tmp_path, report=["cost"])
+    run_id = writer.point(0, {}, {"train": np.ones((3, 2, 4))}, 0.9)
+    writer.log(run_id, [("final/catch/return", 40, 0.25), ("final/catch/return_low", 40, 0.1)])
+    writer.log(run_id, [("final/catch/return_high", 40, 0.4), ("final/train/return", 40, 1.0)])
+    found = {section.name: section for section in sections(load_sweep(tmp_path, "demo"))}
+    (table,) = found["meta_test"].tables
+    assert [list(row) for row in table.rows] == [["catch", "point 0", "return", "0.250 [0.100, 0.400]", "3"]]
+    assert set(found) == {"headline", "system", "cost", "meta_test", "points", "failures"}
+
+
+def search_store(new_store: Callable[..., Any], root: Path) -> Any:
+    """Twelve points of three dimensions, of which only `a` matters."""
+    writer = new_store(root, search={"a": "interval(0, 1)", "b": "choice(2, 4)", "c": "choice(gru, lstm)"})
+    generator = np.random.default_rng(0)
+    for index in range(12):
+        values = {
+            "a": index / 11,
+            "b": int(generator.choice([2, 4])),
+            "c": str(generator.choice(["gru", "lstm"])),
+        }
+        writer.point(index, values, {}, index / 11)
+    return load_sweep(root, "demo")
+
+
+def test_hyperparameter_pictures(new_store: Callable[..., Any], tmp_path: Path):
+    data = search_store(new_store, tmp_path)
+    found = {one.key: one for one in dimensions(data)}
+    assert found["a"].categories is None
+    assert found["b"].categories == ("2", "4")
+    assert found["c"].categories == ("gru", "lstm")
+    shares = importances(data)
+    assert max(shares, key=lambda key: shares[key]) == "a"
+    assert sum(shares.values()) == pytest.approx(1.0)
+    drawn = pictures(data)
+    assert {"hyperparameters", "parallel_coordinates", "importance", "learning_curves"} <= set(drawn)
+    # Every point's line is in the parallel coordinates.
+    assert len(drawn["parallel_coordinates"].static.axes[0].lines) == 12 + 3
+
+
+def test_thinned_averages_neighbours():
+    every, values = thinned(np.asarray([[1.0, 3.0, 5.0, 7.0, 9.0]]), most=3)
+    assert every == 2
+    np.testing.assert_array_equal(values, [[2.0, 6.0, 9.0]])
+
+
+def test_numbers_as_text():
+    assert [number(x) for x in (0.012345, 28816.0, 3, np.nan, None, True)] == [
+        "0.01235", "28816", "3", "-", "-", "True",
+    ]  # fmt: skip
+    row = {"x": 1234.6, "x_low": 0.0004, "x_high": np.inf, "y": 0.5}
+    assert with_interval(row, "x") == "1235"
+    assert with_interval(row, "y") == "0.500"
+    assert with_interval(row, "z") == "-"
+
+
+def test_markdown_cells_hold_what_they_are_given():
+    table = Table("t", "", ["a|b"], [["<b>\nx|y"]], pd.DataFrame(), strong=(0,))
+    assert markdown(table).splitlines() == ["| a\\|b |", "| --- |", "| **&lt;b&gt; x\\|y** |"]
+
+
+def test_analysis_never_imports_jax():
+    modules = [
+        ".".join(path.with_suffix("").parts)
+        for path in sorted(Path("analysis").rglob("*.py"))
+        if path.name != "__init__.py"
+    ]
+    code = f"import sys, {', '.join(modules)}; print('jax' in sys.modules, 'mlflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+    source = "".join(path.read_text() for path in Path("analysis").rglob("*.py"))
+    assert not re.search(r"^\s*(import|from) jax", source, re.MULTILINE)
