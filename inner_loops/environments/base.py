@@ -30,7 +30,12 @@ Info = dict[str, Array]
 
 
 class Environment(Generic[State, Params]):
-    """What an agent lives in; subclasses give ``reset_env``, ``step_env`` and their shapes."""
+    """What an agent lives in; subclasses give ``reset_env``, ``step_env`` and their shapes.
+
+    Those with ``num_states`` also have ``exact_return(params, policy [num_states, A]) -> []``, the expected
+    undiscounted score of an episode; those with ``optimum_known`` have ``optimal_return(params) -> []``, the
+    best there is.
+    """
 
     @property
     def num_actions(self) -> int:
@@ -49,7 +54,7 @@ class Environment(Generic[State, Params]):
 
     @property
     def optimum_known(self) -> bool:
-        """Whether ``optimal_return(params)`` can be asked for."""
+        """Whether there is an ``optimal_return(params)`` to ask for."""
         return False
 
     def randomness(self, key: Array) -> tuple[Any, Any]:
@@ -71,17 +76,6 @@ class Environment(Generic[State, Params]):
         """[A] bool, the actions that this world allows."""
         del params
         return jnp.ones((self.num_actions,), bool)
-
-    def exact_return(self, params: Params, policy: Array) -> Array:
-        """[] expected undiscounted score of an episode under ``policy`` ([num_states, A] probabilities).
-
-        Every environment with ``num_states`` has it.
-        """
-        raise NotImplementedError
-
-    def optimal_return(self, params: Params) -> Array:
-        """[] the best expected undiscounted score of an episode, where ``optimum_known``."""
-        raise NotImplementedError
 
     def reset(self, key: Array, params: Params) -> tuple[Array, State]:
         """Starts an episode."""

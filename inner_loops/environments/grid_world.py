@@ -153,11 +153,11 @@ class GridWorld(Environment[GridWorldState, GridWorldParams]):
         return jnp.logical_or(jnp.arange(self.num_actions) < len(_SQUARE), params.collects)
 
     def randomness(self, key: Array) -> tuple[Array, Array]:
-        """Uniforms: one for termination, M for reappearance, and with random positions M + M for places."""
-        step_size = 1 + self.num_objects * (2 if self.random_positions else 1)
-        reset_size = self.num_objects if self.random_positions else 0
-        uniforms = jax.random.uniform(key, (step_size + reset_size,))
-        return uniforms[:step_size], uniforms[step_size:]
+        """Random words: one for termination, M for reappearance, and one for each placing of objects."""
+        step_size = 1 + self.num_objects
+        places = int(self.random_positions)
+        words = jax.random.bits(key, (step_size + 2 * places,), jnp.uint32)
+        return words[: step_size + places], words[step_size + places :]
 
     def reset_env(self, noise: Array, params: GridWorldParams) -> tuple[Array, GridWorldState]:
         """All objects are there, the agent at the start."""
@@ -165,7 +165,7 @@ class GridWorld(Environment[GridWorldState, GridWorldParams]):
         if self.random_positions:
             empty = jnp.zeros((self.num_objects,), jnp.int32)
             free = self._free(params, params.start)
-            positions = _place(noise, free, empty, params.present)
+            positions = _place(noise[0], free, empty, params.present)
         state = GridWorldState(params.start, params.present, positions, jnp.zeros((), jnp.int32))
         return self._observe(state, params), state
 
@@ -177,15 +177,16 @@ class GridWorld(Environment[GridWorldState, GridWorldParams]):
         positions = self._positions(state, params)
         collected = state.objects & (positions == reached)
         reward = jnp.sum(jnp.where(collected, params.reward, 0.0))
+        uniforms = (noise[: 1 + self.num_objects] >> 8) * jnp.float32(2**-24)
         # objects stand on distinct cells, so at most one is collected and one draw is enough
-        terminated = jnp.any(collected & (noise[0] < params.eps_term))
+        terminated = jnp.any(collected & (uniforms[0] < params.eps_term))
         absent = params.present & ~state.objects
-        returning = absent & (noise[1 : 1 + self.num_objects] < params.eps_respawn)
+        returning = absent & (uniforms[1:] < params.eps_respawn)
         kept = state.objects & ~collected
         if self.random_positions:
             taken = jnp.any(kept[:, None] & (positions[:, None] == jnp.arange(self.num_cells)), axis=0)
             free = self._free(params, cell) & ~taken
-            positions = _place(noise[1 + self.num_objects :], free, positions, returning)
+            positions = _place(noise[-1], free, positions, returning)
         time = state.time + 1
         new_state = GridWorldState(
             cell, kept | returning, positions if self.random_positions else state.positions, time
@@ -283,23 +284,35 @@ class GridWorld(Environment[GridWorldState, GridWorldParams]):
         return stacked.reshape(self.observation_shape).astype(jnp.float32)
 
 
-def _place(uniforms: Array, free: Array, positions: Array, moving: Array) -> Array:
+def _place(word: Array, free: Array, positions: Array, moving: Array) -> Array:
     """Gives the ``moving`` objects new cells, one after the other, uniform over those that are free.
 
+    One random word orders all cells: a hash of word and cell in the high bits, the cell itself in the low
+    ones, so a plain minimum finds the first free cell.
+
     Args:
-        uniforms: [M] in [0, 1).
+        word: [] uint32, random.
         free: [C] bool, at least as many as there are objects.
         positions: [M] int32.
         moving: [M] bool.
     """
-    cells = jnp.arange(free.shape[0])
+    cells = jnp.arange(free.shape[0], dtype=jnp.uint32)
+    low_bits = jnp.uint32((1 << free.shape[0].bit_length()) - 1)
+    order = (_mixed(word + cells * jnp.uint32(0x9E3779B9)) & ~low_bits) | cells
+    places = []
     for index in range(positions.shape[0]):  # a handful; each one narrows what is free for the next
-        rank = jnp.cumsum(free)
-        drawn = jnp.sum(rank <= jnp.floor(uniforms[index] * rank[-1])).astype(jnp.int32)
-        place = jnp.where(moving[index], drawn, positions[index])
-        positions = positions.at[index].set(place)
+        first = jnp.min(jnp.where(free, order, jnp.uint32(0xFFFFFFFF))) & low_bits
+        place = jnp.where(moving[index], first.astype(jnp.int32), positions[index])
+        places.append(place)
         free = free & ~(moving[index] & (cells == place))
-    return positions
+    return jnp.stack(places)
+
+
+def _mixed(word: Array) -> Array:
+    """The 32-bit finaliser of MurmurHash3 (Appleby 2011): every bit in changes every bit out."""
+    word = (word ^ (word >> 16)) * jnp.uint32(0x85EBCA6B)
+    word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
+    return word ^ (word >> 16)
 
 
 @functools.cache
