@@ -37,7 +37,7 @@ __all__ = [
 LAST = 3  # assessments at the end of life whose mean is its final return
 
 
-def set_tasks(tasks: TaskDistribution, count: int, seed: int) -> Task:
+def set_tasks(tasks: TaskDistribution, count: int, seed: Array | int) -> Task:
     """The tasks of a set, leaves ``[count, ...]``: stratified where the distribution can, else drawn."""
     key = jax.random.key(seed)
     if hasattr(tasks, "sample_set"):
@@ -75,7 +75,7 @@ def evaluate_set(inner: InnerLoop, where: EvaluationSet, meta: PyTree, key: Arra
         Metrics ``[count, points]``, ``return`` among them; the points are ``assessed_updates``.
     """
     assessed_updates(inner, where)
-    return _raise_all(inner, where.tasks, meta, key, where.count, where.updates, where.stride, where.seed)
+    return _raise_all(inner, where.tasks, meta, key, where.seed, where.count, where.updates, where.stride)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,11 +126,11 @@ class LaneSet:
             stream_name: ``selection`` or ``final``: what selects must not be what is reported.
         """
         where = self.where
-        static = (where.count, where.updates, where.stride, where.seed)
+        static = (where.count, where.updates, where.stride)
         lanes = (self.inner, self.tasks, meta, keys)
-        # The stream is data, not structure: selection and final evaluation share one program.
-        number = (jnp.asarray(STREAMS[stream_name], jnp.int32),)
-        return compiler.run("evaluate", _evaluate_lane, lanes, shared=number, static=static)
+        # Stream and seed are data, not structure: sets of one size, selection and report share a program.
+        numbers = (jnp.asarray(STREAMS[stream_name], jnp.int32), jnp.asarray(where.seed, jnp.uint32))
+        return compiler.run("evaluate", _evaluate_lane, lanes, shared=numbers, static=static)
 
     def scores(self, returns: np.ndarray) -> dict[str, float]:
         """``scores_of`` one lane's returns ``[count, points]``."""
@@ -218,12 +218,12 @@ def _evaluate_lane(
     meta: PyTree,
     key: Array,
     number: Array,
+    seed: Array,
     count: int,
     updates: int,
     stride: int,
-    seed: int,
 ) -> dict[str, Array]:
-    return _raise_all(inner, tasks, meta, jax.random.fold_in(key, number), count, updates, stride, seed)
+    return _raise_all(inner, tasks, meta, jax.random.fold_in(key, number), seed, count, updates, stride)
 
 
 def _raise_all(
@@ -231,10 +231,10 @@ def _raise_all(
     tasks: Any,
     meta: PyTree,
     key: Array,
+    seed: Array | int,
     count: int,
     updates: int,
     stride: int,
-    seed: int,
 ) -> dict[str, Array]:
     drawn = set_tasks(tasks, count, seed)
     keys = jax.random.split(key, count)

@@ -7,7 +7,8 @@ import pytest
 
 from metalab.errors import MetalabError
 from metalab.spec import EvaluationSet
-from metalab.sweep.evaluation import assessed_updates, evaluate_set, final_score, scores_of
+from metalab.sweep.evaluation import LaneSet, assessed_updates, evaluate_set, final_score, scores_of
+from metalab.sweep.program import Compiler
 from tests.sweep.toy import Parabola, Targets
 
 SET = EvaluationSet(
@@ -75,3 +76,17 @@ def test_selection_and_report_agree_on_the_final_return() -> None:
     ages = np.array([0, 2, 4])
     chosen = float(final_score(jnp.asarray(returns), ages))
     assert chosen == pytest.approx(scores_of(returns, ages * 4, None)["return"], rel=1e-5)
+
+
+def test_sets_of_one_size_share_a_program_and_meet_their_own_tasks() -> None:
+    compiler = Compiler()
+    width = compiler.mesh.size
+    meta = {"log_rate": jnp.full(width, jnp.log(0.25))}
+    keys = jax.random.split(jax.random.key(5), width)
+    for seed in (1, 2):
+        where = dataclasses.replace(SET, seed=seed)
+        one = LaneSet.of([where], width, lambda tree: tree)
+        found = one.run(compiler, meta, keys, "final")["return"]
+        alone = evaluate_set(where.inner, where, {"log_rate": jnp.log(0.25)}, keys[0])["return"]
+        np.testing.assert_allclose(found, np.stack([alone] * width), rtol=1e-5)
+    assert compiler.count("evaluate") == 1
