@@ -40,6 +40,7 @@ class SweepData:
         name: of the sweep.
         root: folder of the store.
         parent_id: MLflow id of the sweep's own run.
+        folder: of that run's artifacts.
         parent_tags: its tags.
         config: the resolved sweep file; {} if it was not kept.
         hardware: what the engine noted of machine, versions and time; {} if it was not kept.
@@ -54,6 +55,7 @@ class SweepData:
     name: str
     root: Path
     parent_id: str
+    folder: Path
     parent_tags: Mapping[str, str]
     config: Mapping[str, Any]
     hardware: Mapping[str, Any]
@@ -133,6 +135,7 @@ def load_sweep(root: Path, sweep: str) -> SweepData:
         name=sweep,
         root=root,
         parent_id=parent.info.run_id,
+        folder=folder,
         parent_tags=dict(parent.data.tags),
         config=_read_mapping(folder / "sweep.yaml"),
         hardware=_read_mapping(folder / "hardware.json"),
@@ -296,13 +299,13 @@ def _gather(
 
 
 def _artifact_folder(root: Path, run: Any) -> Path:
-    """Where a run's artifacts lie, also when the whole store was moved since."""
+    """Where a run's artifacts lie; below the root, also when the store was copied and notes another place."""
     parsed = urlparse(run.info.artifact_uri)
     noted = Path(unquote(parsed.path)) if parsed.scheme in ("", "file") else Path()
-    if noted.is_absolute() and noted.is_dir():
+    if noted.is_relative_to(Path(root).resolve()):
         return noted
-    moved = sorted((Path(root) / "artifacts").glob(f"**/{run.info.run_id}/artifacts"))
-    return moved[0] if moved else noted
+    below = sorted((Path(root) / "artifacts").glob(f"*/{run.info.run_id}/artifacts"))
+    return below[0] if below else noted
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

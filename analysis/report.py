@@ -52,8 +52,16 @@ def write_report(root: Path, sweep: str) -> Path:
     (folder / "report.md").write_text(_markdown(data, found, facts), encoding="utf-8")
     page = folder / "report.html"
     page.write_text(_html(data, found, facts, images), encoding="utf-8")
-    open_store(root).log_artifacts(data.parent_id, str(folder), "report")
+    _attach(data, folder)
     return page
+
+
+def _attach(data: SweepData, folder: Path) -> None:
+    """Puts the report among the artifacts of the sweep's run; in a copied store, among the copy's."""
+    if data.folder.is_relative_to(Path(data.root).resolve()):
+        open_store(data.root).log_artifacts(data.parent_id, str(folder), "report")
+    else:
+        shutil.copytree(folder, data.folder / "report", dirs_exist_ok=True)
 
 
 def provenance(data: SweepData) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +65,15 @@ def test_missing_store_and_sweep_are_one_line(demo: Path, tmp_path: Path):
         load_sweep(demo, "demmo")
 
 
-def test_a_moved_store_is_read(demo: Path, tmp_path: Path, data: Any):
-    import shutil
-
-    moved = tmp_path / "moved"
-    shutil.copytree(demo, moved)
-    # The noted places are the old ones: hide them.
-    hidden = demo.parent / "hidden"
-    demo.rename(hidden)
-    try:
-        assert len(load_sweep(moved, "demo").evaluations) == len(data.evaluations)
-    finally:
-        hidden.rename(demo)
+def test_a_copied_store_reads_its_own_files(demo: Path, tmp_path: Path, data: Any):
+    copied = tmp_path / "copied"
+    shutil.copytree(demo, copied)
+    # The database still notes the first place.
+    found = load_sweep(copied, "demo")
+    assert found.folder.is_relative_to(copied)
+    assert len(found.evaluations) == len(data.evaluations)
+    next(copied.glob("artifacts/*/*/artifacts/evaluation.parquet")).unlink()
+    assert len(load_sweep(copied, "demo").evaluations) < len(data.evaluations)
 
 
 def test_end_of_life_is_the_mean_of_the_last_three(data: Any):
