@@ -70,7 +70,9 @@ class TabularCritic:
     """
 
     rate: float = number(0.3, doc="step towards the mean lambda-return", above=0.0, at_most=1.0)
-    trace_decay: float = number(0.95, doc="lambda of TD(lambda) and of the advantages", at_least=0.0, at_most=1.0)
+    trace_decay: float = number(
+        0.95, doc="lambda of TD(lambda) and of the advantages", at_least=0.0, at_most=1.0
+    )
 
     def init(self, key: Array, environment: Any) -> PyTree:
         """[num_states] zeros."""
@@ -96,7 +98,9 @@ class NetworkCritic:
     """A value network trained by Adam on the squared error to the lambda-returns."""
 
     network: MlpNetwork = part(MlpNetwork(), doc="the value network", group="network")
-    optimizer: Adam = part(Adam(learning_rate=1e-3, max_grad_norm=1.0), doc="its optimiser", group="optimizer")
+    optimizer: Adam = part(
+        Adam(learning_rate=1e-3, max_grad_norm=1.0), doc="its optimiser", group="optimizer"
+    )
     trace_decay: float = number(0.95, doc="lambda of the advantages", at_least=0.0, at_most=1.0)
 
     def init(self, key: Array, environment: Any) -> PyTree:

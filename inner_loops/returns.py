@@ -11,7 +11,13 @@ __all__ = ["generalized_advantages"]
 
 
 def generalized_advantages(
-    r_t: Array, v_tm1: Array, v_t: Array, terminated_t: Array, truncated_t: Array, discount: Array, lambda_: Array
+    r_t: Array,
+    v_tm1: Array,
+    v_t: Array,
+    terminated_t: Array,
+    truncated_t: Array,
+    discount: Array,
+    lambda_: Array,
 ) -> Array:
     """Generalised advantage estimates (Schulman et al. 2016, arXiv:1506.02438, eq. 16).
 

@@ -89,9 +89,7 @@ class InnerLoop(Protocol[M, S]):
         """One inner update; ``batch`` is host-fed data or None."""
         ...
 
-    def evaluate(
-        self, key: Array, meta: M, state: S, outs: StepOut, batch: PyTree
-    ) -> tuple[S, Evaluation]:
+    def evaluate(self, key: Array, meta: M, state: S, outs: StepOut, batch: PyTree) -> tuple[S, Evaluation]:
         """Judges the truncation that produced ``outs`` (leaves ``[K, ...]``)."""
         ...
 

@@ -47,9 +47,7 @@ def lane(tree: Tree, index: int) -> Tree:
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
-def group_by_structure(
-    items: Iterable[Item], tree_of: Callable[[Item], Any]
-) -> dict[Hashable, list[Item]]:
+def group_by_structure(items: Iterable[Item], tree_of: Callable[[Item], Any]) -> dict[Hashable, list[Item]]:
     """Groups items by ``jax.tree.structure`` of their loops: one group is one XLA program."""
     groups: dict[Hashable, list[Item]] = {}
     for item in items:
