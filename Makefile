@@ -1,5 +1,5 @@
 # The two commands of the README:
-#   make quickstart   environment, installation, the quickstart sweep, where its results are
+#   make quickstart   environment, installation, the quickstart sweep (runs/quickstart/report/report.html)
 #   make test         style, types and tests
 #
 # Variables: PYTHON (the interpreter to build the environment with; otherwise the newest one that starts and

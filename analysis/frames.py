@@ -209,7 +209,9 @@ def _find_runs(client: Any, root: Path, sweep: str) -> tuple[Any, list[Any]]:
         raise MetalabError(
             f"experiment {sweep!r} in {root} has no run of kind `sweep`: nothing was run in it"
         )
-    parent = max(parents, key=lambda run: run.info.start_time or 0)
+    # A point run alone is no sweep: its parent counts only where there is nothing else.
+    whole = [run for run in parents if run.data.tags.get(_TAG + "single") != "true"]
+    parent = max(whole or parents, key=lambda run: run.info.start_time or 0)
     children = _below(found, {parent.info.run_id})
     # A meta-test may hang below the point that it tested.
     children += _below(found, {run.info.run_id for run in children})

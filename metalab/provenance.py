@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe", "git_revision", "hardware", "versions"]
+__all__ = ["command", "describe", "git_revision", "hardware", "versions"]
 
 _PACKAGES = (
     "metalab", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "evosax", "hydra-core", "optuna",
@@ -18,8 +20,15 @@ _PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-    """Git revision, versions and hardware as plain data for ``hardware.json``."""
-    return {"git": git_revision(), "versions": versions(), **hardware()}
+    """Command, git revision, versions and hardware as plain data for ``hardware.json``."""
+    return {"command": command(), "git": git_revision(), "versions": versions(), **hardware()}
+
+
+def command() -> str:
+    """How this process was called, as a shell would be told to call it again."""
+    program = Path(sys.argv[0])
+    name = "metalab" if program.name == "__main__.py" else program.name
+    return shlex.join([name, *sys.argv[1:]])
 
 
 def git_revision(folder: Path | None = None) -> dict[str, Any]:

@@ -144,6 +144,24 @@ CASES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
         ["baselines.random: takes no settings"],
     ),
     (
+        "chosen by a threshold that is not there",
+        {
+            "evaluation": {"sets": {"train": {"count": 1, "updates": 1}}},
+            "baselines": {"b": {"inner": {"kind": "x"}, "selection": "steps_to_threshold"}},
+        },
+        [],
+        ["baselines.b.selection: 'steps_to_threshold' needs a threshold"],
+    ),
+    (
+        "unknown selection",
+        {
+            "evaluation": {"sets": {"train": {"count": 1, "updates": 1}}},
+            "baselines": {"b": {"inner": {"kind": "x"}, "selection": "mean_retrun"}},
+        },
+        [],
+        ["baselines.b.selection: 'mean_retrun' is not allowed; did you mean 'mean_return'?"],
+    ),
+    (
         "tuned on nothing",
         {"baselines": {"b": {"inner": {"kind": "x"}}}},
         [],

@@ -162,6 +162,7 @@ def test_baselines_keep_their_settings(tmp_path: Path) -> None:
         tmp_path, evaluation={"sets": SETS}, baselines={"tuned": tuned, "untrained": {}, "random": None}
     )
     first, *rest = load(path).baselines
+    assert first.config["selection"] == "mean_return"
     assert (first.config["points"], first.config["sampler"], first.config["seed"]) == (7, "random", 0)
     assert [(one.name, one.config) for one in rest] == [("untrained", {}), ("random", {})]
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from inner_loops.environments.delayed_chain import DelayedChain, DelayedChainParams
+from inner_loops.environments.delayed_chain import DelayedChain, DelayedChainParams, information_floor
 from inner_loops.tasks.agent_task import agent_task, sample_lifetime
 from metalab.components import component, number, static
 from metalab.protocols import Task
@@ -64,6 +64,11 @@ class DelayedChains:
         """``count`` chains that cycle through ``lengths``."""
         indices = jnp.arange(count) % len(self.lengths)
         return jax.vmap(self._task)(jax.random.split(key, count), indices)
+
+    def floor_steps(self, num_envs: int, rollout_length: int, count: int) -> list[float]:
+        """``information_floor`` of each task of ``sample_set``: environment steps that no rule can beat."""
+        lengths = [self.lengths[index % len(self.lengths)] for index in range(count)]
+        return [float(information_floor(length, num_envs, rollout_length)) for length in lengths]
 
     def _task(self, key: Array, index: Array) -> Task:
         length = jnp.asarray(self.lengths, jnp.int32)[index]

@@ -25,7 +25,7 @@ __all__ = [
     "read_study",
 ]
 
-RESERVED_BASELINES = ("untrained", "random", "optimal")
+RESERVED_BASELINES = ("untrained", "random", "optimal", "floor")
 _SECTIONS = ("inner", "tasks", "outer", "budget", "search", "study", "evaluation", "baselines")
 _SAMPLERS = ("grid", "random", "qmc", "tpe")
 _NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -79,6 +79,11 @@ class SetSection:
 class BaselineSection:
     """How a baseline is tuned."""
 
+    selection: str = static(
+        "mean_return",
+        doc="what makes a setting the best",
+        choices=("return", "mean_return", "steps_to_threshold"),
+    )
     points: int | None = static(None, doc="settings tried; null: the whole grid", at_least=1)
     sampler: str = static("grid", doc="how settings are chosen", choices=_SAMPLERS)
     seed: int = static(0, doc="of the sampler", at_least=0)
@@ -182,7 +187,7 @@ def read_set(raw: Any, path: str) -> dict[str, Any]:
 
 
 def read_baselines(config: Mapping[str, Any], evaluation: EvaluationSettings) -> tuple[Baseline, ...]:
-    """The baselines: three reserved names that take nothing, and learners that are tuned."""
+    """The baselines: reserved names that take nothing, and learners that are tuned."""
     section = require_mapping(config.get("baselines") or {}, "baselines")
     return tuple(_baseline(name, raw, evaluation) for name, raw in section.items())
 
@@ -209,6 +214,12 @@ def _baseline(name: str, raw: Any, evaluation: EvaluationSettings) -> Baseline:
     search = read_search(mapping, f"{path}.search", ("inner",))
     settings = read_section(BaselineSection, {k: v for k, v in mapping.items() if k in own}, path)
     _check_sampler(settings["sampler"], settings["points"], search, f"{path}.search", path)
+    chosen_on = evaluation.sets[evaluation.select]
+    if settings["selection"] == "steps_to_threshold" and chosen_on.get("threshold") is None:
+        raise ConfigError(
+            f"{path}.selection",
+            f"'steps_to_threshold' needs a threshold, and evaluation.sets.{evaluation.select} has none",
+        )
     return Baseline(name, {"inner": mapping["inner"], "search": search, **settings})
 
 

@@ -1,12 +1,14 @@
 """Baselines: what meta-learned learners are compared with, each an MLflow run of kind ``baseline``.
 
 A named baseline is a learner of its own, tuned on the selection set over the settings of its search; the
-best setting is then evaluated on every set with fresh randomness. Three names are reserved:
+best setting is then evaluated on every set with fresh randomness. Four names are reserved:
 
 * ``untrained``: the learner of point 0 with its meta-parameters as they are initialised.
 * ``random``: the learner of point 0 assessed at birth. That is the uniform policy for learners that are
   born with zero logits (tabular ones); for others it is the policy that they are born with.
 * ``optimal``: the environment's exact optimal return on every task, where it has one.
+* ``floor``: the environment steps that no learner can beat on the way to a set's threshold, where its
+  tasks know them (``floor_steps``).
 """
 
 from __future__ import annotations
@@ -48,12 +50,21 @@ Curves = dict[str, dict[str, np.ndarray]]
 
 @dataclasses.dataclass(frozen=True)
 class _Outcome:
-    """What a baseline reached: its sets as they were evaluated, curves ``[S, count, points]``, its choice."""
+    """What a baseline reached.
+
+    Attributes:
+        sets: as they were evaluated.
+        curves: by set and metric ``[S, count, points]``.
+        chosen: the setting.
+        settings: all that were tried.
+        lines: metrics that are known without any learner.
+    """
 
     sets: Mapping[str, LaneSet]
     curves: Curves
     chosen: Mapping[str, Any]
     settings: pd.DataFrame | None = None
+    lines: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def run_baselines(context: Context, build: Build, point: Point, parent: Handle) -> list[str]:
@@ -93,13 +104,15 @@ def run_baselines(context: Context, build: Build, point: Point, parent: Handle) 
 
 
 def _outcome(context: Context, build: Build, point: Point, baseline: Baseline) -> _Outcome:
-    sets = context.evaluation_sets(point)
+    sets = {name: one for name, one in context.evaluation_sets(point).items() if one.baselines}
     if baseline.name == "untrained":
         return _raised(context, sets, {})
     if baseline.name == "random":
         return _newborn(context, sets)
     if baseline.name == "optimal":
         return _optimal(context, sets)
+    if baseline.name == "floor":
+        return _floor(context, sets)
     return _tuned(context, build, baseline)
 
 
@@ -114,14 +127,9 @@ def _tuned(context: Context, build: Build, baseline: Baseline) -> _Outcome:
     if len(settings) > 1:
         if select is None:
             raise MetalabError(f"baselines.{baseline.name}: tuning needs evaluation.select to name a set")
-        metric = config.get("selection", "mean_return")
+        metric = config["selection"]
         rows = _tune(context, [sets[select] for sets in candidates])
         table = pd.DataFrame([{**_cells(values), **row} for values, row in zip(settings, rows, strict=True)])
-        if metric not in table:
-            known = ", ".join(rows[0])
-            raise MetalabError(
-                f"baselines.{baseline.name}.selection: got {metric!r}, expected one of {known}"
-            )
         table["score"] = -table[metric] if metric == "steps_to_threshold" else table[metric]
         best = int(np.nanargmax(table["score"].to_numpy()))
     outcome = _raised(context, candidates[best], settings[best])
@@ -212,7 +220,7 @@ def _optimal(context: Context, sets: Mapping[str, EvaluationSet]) -> _Outcome:
     curves: Curves = {}
     for name, one in sets.items():
         environment = getattr(one.tasks, "environment", None)
-        if not hasattr(environment, "optimal_return"):
+        if not getattr(environment, "optimum_known", False):
             context.progress.say(f"baseline optimal: set {name} has no exact optimum; left out")
             continue
         drawn = jax.jit(set_tasks, static_argnums=(1, 2))(one.tasks, one.count, one.seed)
@@ -224,10 +232,23 @@ def _optimal(context: Context, sets: Mapping[str, EvaluationSet]) -> _Outcome:
     return _Outcome(found, curves, {})
 
 
+def _floor(context: Context, sets: Mapping[str, EvaluationSet]) -> _Outcome:
+    """Mean steps over each set's tasks below which no learner of the set can come."""
+    lines: dict[str, float] = {}
+    for name, one in sets.items():
+        steps_of = getattr(one.tasks, "floor_steps", None)
+        sizes = [getattr(one.inner, size, None) for size in ("num_envs", "rollout_length")]
+        if steps_of is None or None in sizes:
+            context.progress.say(f"baseline floor: nothing is known of the tasks of set {name}; left out")
+            continue
+        lines[f"final/{name}/steps_to_threshold"] = float(np.mean(steps_of(*sizes, one.count)))
+    return _Outcome({}, {}, {}, lines=lines)
+
+
 def _record(context: Context, baseline: Baseline, run: Handle, outcome: _Outcome) -> None:
     """Final metrics, the evaluation table, the settings that were tried and the one that was chosen."""
     store, spec = context.store, context.spec
-    rows = []
+    rows = [(key, spec.budget.outer_steps, value) for key, value in outcome.lines.items()]
     for key, values in score_sets(outcome.sets, outcome.curves).items():
         rows += interval_rows(key, spec.budget.outer_steps, values)
     store.log(run, rows)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 import shutil
-import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -134,9 +132,10 @@ class _Sweep:
     def run(self, resume: bool) -> SweepResult:
         if not resume:
             self._forget()
-        tags = {"metalab.sweep": self._spec.name, "metalab.name": self._spec.name}
+        name = self._spec.name
+        tags = {"metalab.sweep": name, "metalab.name": name, "metalab.single": self._single}
         params = {"seeds": self._spec.seeds, **flatten(dataclasses.asdict(self._spec.budget), "budget.")}
-        parent = self._store.open("sweep", self._digest, self._spec.name, tags=tags, params=params)
+        parent = self._store.open("sweep", self._digest, name, tags=tags, params=params)
         self._parent = parent
         self._upload("sweep.yaml", yaml.safe_dump(_plain(self._spec.config), sort_keys=False))
         try:
@@ -146,7 +145,7 @@ class _Sweep:
                 self._failed_baselines = run_baselines(self._context, build, point, parent)
         except SweepStopped as stopped:
             self._close("KILLED")
-            again = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+            again = provenance.command()
             self._context.progress.say(f"{stopped}; everything is saved. To go on: {again}")
             raise SystemExit(stopped.exit_code) from stopped
         except Exception:
@@ -182,7 +181,8 @@ class _Sweep:
             run = runs[point.digest]
             if run is None or run.status != "FINISHED":
                 left.append(point)
-            elif run.tags.get("mlflow.parentRunId") != self._parent.run_id:
+            elif run.tags.get("mlflow.parentRunId") != self._parent.run_id and not self._single:
+                # A sweep takes in a point that was run alone; a single run takes none away.
                 self._store.tag(run.run_id, **{"mlflow.parentRunId": self._parent.run_id})
         packs = self._begun(points, {point.digest for point in left})
         begun = {point.digest for pack in packs for point in pack}

@@ -1,25 +1,32 @@
 """Baselines of a toy sweep: tuned, untrained, newborn; and meta-parameters on tasks of their own."""
 
 import shutil
+import types
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
 
-from metalab.spec import Baseline
-from metalab.sweep.baselines import _batches
+from inner_loops.tasks.delayed_chains import DelayedChains
+from metalab.spec import Baseline, EvaluationSet
+from metalab.sweep.baselines import _batches, _outcome
 from metalab.sweep.engine import run_sweep
 from metalab.sweep.evaluation import set_tasks
 from metalab.tracking import Store
 from tests.sweep import toy
 
 BASELINES = (
-    Baseline("tuned", {"search": {"inner.noise": "choice(9.0, 0.0, 3.0)"}, "sampler": "grid"}),
+    Baseline(
+        "tuned",
+        {"search": {"inner.noise": "choice(9.0, 0.0, 3.0)"}, "sampler": "grid", "selection": "mean_return"},
+    ),
     Baseline("untrained", {}),
     Baseline("random", {}),
     Baseline("optimal", {}),
+    Baseline("floor", {}),
 )
 
 
@@ -42,7 +49,7 @@ def found(store: Store) -> dict:
 
 def test_every_baseline_is_a_finished_run_under_the_sweep(store: Store) -> None:
     runs = found(store)
-    assert set(runs) == {"tuned", "untrained", "random", "optimal"}
+    assert set(runs) == {"tuned", "untrained", "random", "optimal", "floor"}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     parents = store.client.search_runs([store.experiment_id], "tags.`metalab.kind` = 'sweep'")
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parents[0].info.run_id}
@@ -68,6 +75,48 @@ def test_the_newborn_is_as_far_off_as_its_targets(store: Store) -> None:
 
 def test_a_world_without_an_optimum_is_left_out(store: Store) -> None:
     assert found(store)["optimal"].data.metrics == {}
+
+
+def outcome_of(name: str, inner: Any, tasks: Any) -> tuple[Any, list[str]]:
+    where = EvaluationSet("train", inner, tasks, count=3, updates=4, stride=1, seed=1, threshold=0.9)
+    said: list[str] = []
+    progress = types.SimpleNamespace(say=said.append)
+    context: Any = types.SimpleNamespace(
+        evaluation_sets=lambda point: {"train": where},
+        progress=progress,
+        spec=types.SimpleNamespace(seeds=2),
+    )
+    nothing: Any = None
+    return _outcome(context, nothing, nothing, Baseline(name, {})), said
+
+
+def test_the_floor_is_the_mean_over_the_sets_tasks() -> None:
+    inner = types.SimpleNamespace(num_envs=16, rollout_length=20)
+    outcome, said = outcome_of("floor", inner, DelayedChains(lengths=(40, 50)))
+    # 960 steps for a chain of 40, 3520 for one of 50; three tasks: 40, 50, 40.
+    assert outcome.lines == {"final/train/steps_to_threshold": pytest.approx((960 + 3520 + 960) / 3)}
+    assert said == []
+
+
+@pytest.mark.parametrize("tasks", [toy.Targets(), DelayedChains()])
+def test_a_set_without_a_floor_is_left_out_in_words(tasks: Any) -> None:
+    outcome, said = outcome_of("floor", toy.Parabola(), tasks)  # a learner without environments
+    assert outcome.lines == {}
+    assert said == ["baseline floor: nothing is known of the tasks of set train; left out"]
+
+
+def test_a_world_that_does_not_know_its_optimum_is_not_asked_for_it() -> None:
+    class Unknown(toy.Targets):
+        @property
+        def environment(self) -> Any:
+            def refuse(params: Any) -> Any:
+                raise ValueError("no optimum is known")
+
+            return types.SimpleNamespace(optimum_known=False, optimal_return=refuse)
+
+    outcome, said = outcome_of("optimal", toy.Parabola(), Unknown())
+    assert outcome.curves == {}
+    assert said == ["baseline optimal: set train has no exact optimum; left out"]
 
 
 def test_batches_have_one_width() -> None:

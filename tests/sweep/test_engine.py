@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.frames import load_sweep
+from metalab import provenance
 from metalab.errors import MetalabError
 from metalab.spec import SweepSpec
 from metalab.sweep.engine import SweepResult, run_sweep
@@ -52,6 +54,7 @@ def test_a_static_difference_makes_a_second_program(root: Path) -> None:
     assert result.compilations["chunk"] == 2
     hardware = json.loads((result.folder / "hardware.json").read_text())
     assert hardware["programs"] == 2
+    assert hardware["command"] == provenance.command()
     assert hardware["compile_s"] > 0
 
 
@@ -202,6 +205,18 @@ def test_a_signal_stops_at_the_chunk_and_the_same_call_goes_on(root: Path, signu
     assert {one.info.status for one in runs_of(root)} == {"KILLED"}
     assert runs_of(root, "sweep")[0].info.status == "KILLED"
     assert run(spec, root).finished == 2
+
+
+def test_a_point_run_alone_leaves_the_sweeps_points_to_the_sweep(root: Path) -> None:
+    alone = run(toy.make_spec(seeds=1, outer_steps=2), root, single=True)
+    whole = run(toy.make_spec(seeds=1, outer_steps=2), root)
+    again = run(toy.make_spec(seeds=1, outer_steps=2), root, single=True)
+    assert again.parent_run_id == alone.parent_run_id != whole.parent_run_id
+    (point,) = runs_of(root)
+    assert point.data.tags["mlflow.parentRunId"] == whole.parent_run_id
+    tags = {one.info.run_id: one.data.tags["metalab.single"] for one in runs_of(root, "sweep")}
+    assert tags == {alone.parent_run_id: "true", whole.parent_run_id: "false"}
+    assert load_sweep(root, "toy").parent_id == whole.parent_run_id
 
 
 def test_two_engines_on_one_sweep_are_refused(root: Path) -> None:

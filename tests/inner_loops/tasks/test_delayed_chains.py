@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 
+from inner_loops.environments.delayed_chain import information_floor
 from inner_loops.tasks.agent_task import AgentTaskDistribution, sample_lifetime
 from inner_loops.tasks.delayed_chains import DelayedChains
 
@@ -20,6 +21,13 @@ def test_set_cycles_through_the_lengths():
     drawn = DelayedChains(lengths=(3, 7, 9)).sample_set(jax.random.key(0), 7)
     np.testing.assert_array_equal(drawn.params.env_params.length, [3, 7, 9, 3, 7, 9, 3])
     assert drawn.lifetime.shape == (7,)
+
+
+def test_the_floor_is_that_of_each_task_of_a_set():
+    tasks = DelayedChains(lengths=(5, 40))
+    floors = [float(information_floor(length, 16, 20)) for length in (5, 40, 5)]
+    assert tasks.floor_steps(16, 20, 3) == floors
+    assert floors[1] == 960.0
 
 
 def test_is_a_component_of_numbers():
