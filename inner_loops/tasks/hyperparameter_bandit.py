@@ -118,8 +118,8 @@ class HyperparameterBandit:
         return BanditMemory(
             returns=jnp.zeros((*shape, _KEPT_RETURNS)),
             lifetimes=jnp.zeros(shape, jnp.int32),
-            lowest=jnp.full((self.num_kinds,), jnp.inf),
-            highest=jnp.full((self.num_kinds,), -jnp.inf),
+            lowest=jnp.full((self.num_kinds,), jnp.inf, jnp.result_type(float)),
+            highest=jnp.full((self.num_kinds,), -jnp.inf, jnp.result_type(float)),
         )
 
     def logits(self, memory: BanditMemory) -> Array:

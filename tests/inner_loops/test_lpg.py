@@ -90,10 +90,7 @@ def test_the_prediction_head_learns_only_through_a_later_update():
 
 def test_gradient_is_stopped_at_the_policy_input_by_default():
     meta = learner().init_meta(jax.random.key(0))
-    stopped, full = (
-        meta_gradient(learner(stop_policy_input=stop), meta, 3)
-        for stop in (True, False)
-    )
+    stopped, full = (meta_gradient(learner(stop_policy_input=stop), meta, 3) for stop in (True, False))
     assert not jnp.allclose(stopped.core.inputs, full.core.inputs)
 
 
@@ -156,7 +153,8 @@ def test_the_outer_critic_moves():
 def test_bounded_cotangent_bounds_the_gradient_and_keeps_it_below_the_bound():
     meta = learner().init_meta(jax.random.key(0))
     free, loose, tight = (
-        meta_gradient(learner(max_cotangent=bound, **NO_BETAS), meta, 2) for bound in (float("inf"), 1e6, 1e-6)
+        meta_gradient(learner(max_cotangent=bound, **NO_BETAS), meta, 2)
+        for bound in (float("inf"), 1e6, 1e-6)
     )
     chex.assert_trees_all_close(free, loose)
     norm = lambda tree: jnp.sqrt(sum(jnp.sum(x**2) for x in jax.tree.leaves(tree)))  # noqa: E731

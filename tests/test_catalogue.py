@@ -1,0 +1,75 @@
+"""Every catalogued learner passes the contract, under every outer loop that makes sense for it.
+
+Being catalogued is being tested: rules, networks and tasks are read from the catalogues.
+"""
+
+import dataclasses
+
+import jax
+import pytest
+
+import inner_loops
+import outer_loops
+from inner_loops.actor_critic import ActorCritic
+from inner_loops.critics import NetworkCritic, TabularCritic
+from metalab.catalogue import resolve
+from metalab.contracts import check_inner, check_outer
+
+# What a catalogued task distribution or outer loop cannot do without.
+ARGUMENTS = {
+    "gymnax_tasks": {"name": "Catch-bsuite"},
+    "evolution_strategy": {"population": 4, "max_lifetime": 2},
+    "meta_gradient": {"num_slots": 2, "truncation": 2},
+    "fixed": {"num_slots": 2, "truncation": 2},
+}
+
+
+def tasks_of(kind: str):
+    made = resolve(kind, "tasks", "tasks")
+    wrapped = {"tasks": tasks_of("delayed_chains")} if kind == "hyperparameter_bandit" else {}
+    return made(**ARGUMENTS.get(kind, {}), **wrapped)
+
+
+def agent(rule: str, tasks, network: str | None = None) -> ActorCritic:
+    tabular = tasks.environment.num_states is not None
+    network = network or ("tabular" if tabular else "mlp")
+    return ActorCritic(
+        rule=resolve(rule, "rule", "rule")(**({"hidden_size": 4} if rule == "lpg" else {})),
+        network=resolve(network, "network", "network")(),
+        critic=TabularCritic() if network == "tabular" else NetworkCritic(),
+        environment=tasks.environment,
+        num_envs=2,
+        rollout_length=3,
+    )
+
+
+@pytest.mark.parametrize("tasks", sorted(inner_loops.CATALOGUE["tasks"]))
+@pytest.mark.parametrize("rule", sorted(inner_loops.CATALOGUE["rule"]))
+def test_every_rule_keeps_the_contract_in_every_world(rule, tasks):
+    world = tasks_of(tasks)
+    check_inner(agent(rule, world), world)
+
+
+@pytest.mark.parametrize("network", sorted(inner_loops.CATALOGUE["network"]))
+def test_every_network_keeps_the_contract(network):
+    tasks = {
+        "tabular": {"preset": "small"},
+        "mlp": {"preset": "random_small"},
+        "conv": {"preset": "random_small"},
+    }[network]
+    world = resolve("grid_worlds", "tasks", "tasks")(**tasks)
+    check_inner(agent("lpg", world, network), world)
+
+
+@pytest.mark.parametrize("kind", sorted(outer_loops.CATALOGUE["outer"]))
+@pytest.mark.parametrize("rule", sorted(inner_loops.CATALOGUE["rule"]))
+def test_every_outer_loop_composes_or_refuses_by_name(kind, rule):
+    world = dataclasses.replace(tasks_of("delayed_chains"), lifetime=2)
+    made = resolve(kind, "outer", "outer")
+    outer = made(inner=agent(rule, world), tasks=world, **ARGUMENTS[kind])
+    if rule == "a2c" and kind != "fixed":
+        with pytest.raises((TypeError, ValueError), match="no meta-parameters"):
+            check_outer(outer)
+    else:
+        check_outer(outer)
+        assert jax.tree.leaves(jax.eval_shape(outer.init, jax.random.key(0)))
