@@ -32,10 +32,12 @@ from inner_loops.update_rules.lpg import LPG
 from metalab.components import component, number, part, static
 from metalab.gradients import inner_grad
 from metalab.optimizers import OptimizerSettings, Sgd
-from metalab.protocols import Evaluation, PyTree, StepOut, Task
+from metalab.protocols import Evaluation, Probe, PyTree, StepOut, Task
 from metalab.trees import all_finite
 
 __all__ = ["ActorCritic", "AgentState", "Episodes"]
+
+_PROBE_ROLLOUTS = 8  # what an agent visits in these many rollouts are its states
 
 
 class Episodes(NamedTuple):
@@ -204,6 +206,31 @@ class ActorCritic:
             return {"return": jnp.mean(state.episodes.last)}
         policy = jnp.exp(log_policy(state.params["logits"], state.action_mask))
         return {"return": exact(state.env_params, policy)}
+
+    def probe(self, key: Array, meta: PyTree, state: AgentState) -> Probe:
+        """log y of every state beside its exact value under the agent's policy.
+
+        Raises:
+            TypeError: the rule has no prediction vector, or the world no exact values.
+        """
+        del meta
+        exact = getattr(self.environment, "exact_values", None)
+        if "y" not in self._heads():
+            raise TypeError(f"rule {type(self.rule).__name__} has no prediction vector y to probe")
+        if exact is None or self.environment.num_states is None:
+            raise TypeError(f"{self.environment} has no exact values of a table to probe y with")
+
+        def act(state: AgentState, key: Array) -> tuple[AgentState, Array]:
+            state, trajectory = self._rollout(key, state)
+            return state, trajectory.obs[:-1]
+
+        _, seen = jax.lax.scan(act, state, jax.random.split(key, _PROBE_ROLLOUTS))
+        policy = jnp.exp(log_policy(state.params["logits"], state.action_mask))
+        return Probe(
+            features=jax.nn.log_softmax(state.params["y"]),
+            targets=exact(state.env_params, policy, state.hyper["discount"]),
+            visited=jnp.zeros(self.environment.num_states, bool).at[seen.reshape(-1)].set(True),
+        )
 
     def _heads(self) -> dict[str, int]:
         return self.rule.heads(self.environment.num_actions)

@@ -22,13 +22,14 @@ from metalab.protocols import (
     Evaluation,
     InnerLoop,
     OuterLoop,
+    Probe,
     PyTree,
     StepOut,
     Task,
     TaskDistribution,
 )
 
-__all__ = ["ContractError", "check_inner", "check_outer"]
+__all__ = ["ContractError", "check_inner", "check_outer", "check_probe"]
 
 _INNER_METHODS = ("init_meta", "init", "step", "evaluate")
 _OUTER_METHODS = ("init", "step", "meta_params")
@@ -68,6 +69,30 @@ def check_inner(inner: InnerLoop, tasks: TaskDistribution, batch: PyTree = None)
     _check_evaluate(name, inner, key, meta, born, batch)
     if isinstance(inner, Assessable):
         _check_assess(name, _trace(name, "assess", inner.assess, key, meta, born))
+
+
+def check_probe(inner: InnerLoop, tasks: TaskDistribution) -> None:
+    """Checks that the learners of ``inner`` can be probed on ``tasks``.
+
+    Raises:
+        ContractError: the inner loop has no probe, or refuses, or its probe is of other shapes.
+    """
+    inner, tasks = as_arrays(inner), as_arrays(tasks)
+    name = f"inner loop {type(inner).__name__!r}"
+    _require_methods(name, inner, ("probe",))
+
+    def born_and_probed(key: PyTree) -> PyTree:
+        meta = inner.init_meta(key)
+        task = tasks.sample(key)
+        return inner.probe(key, meta, inner.init(key, meta, task))  # pyright: ignore[reportAttributeAccessIssue]
+
+    probe = _trace(name, "probe", born_and_probed, _key())
+    if not isinstance(probe, Probe):
+        raise ContractError(f"{name}: probe returned a {type(probe).__name__}, expected a Probe")
+    states = probe.features.shape[:1]
+    if len(probe.features.shape) != 2 or probe.targets.shape != states or probe.visited.shape != states:
+        shapes = ", ".join(f"{field} {_describe(leaf)}" for field, leaf in probe._asdict().items())
+        raise ContractError(f"{name}: probe gave {shapes}; expected [N, F], [N] and [N]")
 
 
 def check_outer(outer: OuterLoop, data: PyTree = None) -> None:

@@ -19,6 +19,8 @@ __all__ = [
     "Evaluation",
     "InnerLoop",
     "OuterLoop",
+    "Probe",
+    "Probeable",
     "PyTree",
     "StepOut",
     "Task",
@@ -104,6 +106,33 @@ class Assessable(Protocol):
 
     def assess(self, key: Array, meta: PyTree, state: PyTree) -> dict[str, Array]:
         """Scalars by name; ``return`` is always among them, higher is better."""
+        ...
+
+
+class Probe(NamedTuple):
+    """What a learner holds about its states, beside the truth about them.
+
+    Attributes:
+        features: [N, F] what the learner's representation says of each of N states.
+        targets: [N] the truth, for example exact values.
+        visited: [N] bool, the states that count.
+    """
+
+    features: Array
+    targets: Array
+    visited: Array
+
+
+@runtime_checkable
+class Probeable(Protocol):
+    """An inner loop whose learner's representation can be compared with the truth, for reports."""
+
+    def probe(self, key: Array, meta: PyTree, state: PyTree) -> Probe:
+        """The learner's probe.
+
+        Raises:
+            TypeError: this learner has no such representation, or its world no exact values.
+        """
         ...
 
 

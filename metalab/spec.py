@@ -72,6 +72,8 @@ class EvaluationSet:
         stride: inner updates between two assessments of the learner.
         seed: the tasks are drawn from this seed alone: the same for every point, seed and checkpoint.
         threshold: return that counts as solved, for steps-to-threshold; None: not reported.
+        probe: whether it is reported how much of the truth the learners' representation tells.
+        baselines: whether baselines are evaluated here too.
     """
 
     name: str
@@ -82,6 +84,8 @@ class EvaluationSet:
     stride: int
     seed: int
     threshold: float | None
+    probe: bool = False
+    baselines: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,11 +96,13 @@ class EvaluationSettings:
         every: outer steps between two evaluations on the selection set.
         select: name of the set (of training tasks) whose final return picks the meta-parameters kept.
         sets: name to raw mapping of the file; made into ``EvaluationSet`` for each point's inner loop.
+        keep_by: ``return`` (at the end of life) or ``mean_return`` (over life: fast learners are better).
     """
 
     every: int
     select: str | None
     sets: Mapping[str, Mapping[str, Any]]
+    keep_by: str = "return"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -123,17 +123,42 @@ class DelayedChain(Environment[DelayedChainState, DelayedChainParams]):
             ValueError: the observation is not a state index, so there is no table to read.
         """
         del params
-        if self.observation != "index":
-            raise ValueError(
-                f"delayed_chain: observation={self.observation!r} has no exact return of a table; "
-                "use observation='index'"
-            )
+        self._require_table()
         return policy[0, 0] + policy[1, 1] - 1.0  # 2 * (mean of the two) - 1
+
+    def exact_values(self, params: DelayedChainParams, policy: Array, discount: Array) -> Array:
+        """Expected discounted score to come from each state, in closed form; terminal states have none.
+
+        Args:
+            params: the chain.
+            policy: [num_states, 2] action probabilities; only the first states' matter.
+            discount: [] gamma.
+
+        Returns:
+            [num_states]; states that the chain does not reach are 0.
+
+        Raises:
+            ValueError: the observation is not a state index, so there is no table to read.
+        """
+        self._require_table()
+        first = 2.0 * jnp.stack([policy[0, 0], policy[1, 1]]) - 1.0
+        index = jnp.arange(2 + 2 * self.max_length)
+        time, chain = index // 2, index % 2
+        outcome = jnp.where(time == 0, first[chain], _sign(chain))
+        steps_left = params.length - 1 - time
+        return jnp.where(steps_left >= 0, outcome * discount ** jnp.maximum(steps_left, 0), 0.0)
 
     def optimal_return(self, params: DelayedChainParams) -> Array:
         """1: the first observation says which action is good."""
         del params
         return jnp.ones(())
+
+    def _require_table(self) -> None:
+        if self.observation != "index":
+            raise ValueError(
+                f"delayed_chain: observation={self.observation!r} has no exact return of a table; "
+                "use observation='index'"
+            )
 
     def _observe(self, noise: Array, state: DelayedChainState) -> Array:
         first = state.time == 0

@@ -204,14 +204,21 @@ class GridWorld(Environment[GridWorldState, GridWorldParams]):
         Raises:
             ValueError: the observation is not a state index, so there is no table to read.
         """
-        if self.num_states is None:
-            raise ValueError(
-                f"grid_world: observation={self.observation!r} has no exact return of a table; "
-                "use observation='index'"
-            )
-        table = policy.reshape(self.num_cells, 2**self.num_objects, self.num_actions)
-        value = policy_value(self.model(params), params.max_steps, table)
+        value = policy_value(self.model(params), params.max_steps, self._table(policy))
         return value[params.start, self._set(params.present)]
+
+    def exact_values(self, params: GridWorldParams, policy: Array, discount: Array) -> Array:
+        """[num_states] expected discounted return from each state, a whole episode's time ahead.
+
+        Args:
+            params: the world.
+            policy: [num_states, A] action probabilities.
+            discount: [] gamma.
+
+        Raises:
+            ValueError: the observation is not a state index, so there is no table to read.
+        """
+        return policy_value(self.model(params), params.max_steps, self._table(policy), discount).reshape(-1)
 
     def optimal_return(self, params: GridWorldParams) -> Array:
         """[] the best expected undiscounted return of an episode, of a policy that may watch the clock.
@@ -245,6 +252,15 @@ class GridWorld(Environment[GridWorldState, GridWorldParams]):
             eps_term=params.eps_term,
             eps_respawn=jnp.where(params.present, params.eps_respawn, 0.0),
         )
+
+    def _table(self, policy: Array) -> Array:
+        """[C, 2**M, A] the policy by cell and set of objects."""
+        if self.num_states is None:
+            raise ValueError(
+                f"grid_world: observation={self.observation!r} has no exact return of a table; "
+                "use observation='index'"
+            )
+        return policy.reshape(self.num_cells, 2**self.num_objects, self.num_actions)
 
     @property
     def _types(self) -> tuple[int, ...]:

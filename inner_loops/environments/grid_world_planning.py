@@ -76,16 +76,25 @@ def optimal_value(model: GridModel, horizon: Array) -> Array:
     return _iterate(model, horizon, lambda returns: returns.max(axis=-1))
 
 
-def policy_value(model: GridModel, horizon: Array, policy: Array) -> Array:
-    """[C, 2**M] the expected undiscounted return of ``horizon`` steps of ``policy`` ([C, 2**M, A])."""
-    # an action that is not allowed has -inf, and no probability: 0 * -inf would be NaN
-    return _iterate(model, horizon, lambda returns: jnp.sum(jnp.where(policy > 0, policy * returns, 0.0), -1))
+def policy_value(model: GridModel, horizon: Array, policy: Array, discount: Array | float = 1.0) -> Array:
+    """[C, 2**M] the expected discounted return of ``horizon`` steps of ``policy`` ([C, 2**M, A])."""
+
+    def follow(returns: Array) -> Array:
+        # an action that is not allowed has -inf, and no probability: 0 * -inf would be NaN
+        return jnp.sum(jnp.where(policy > 0, policy * returns, 0.0), -1)
+
+    return _iterate(model, horizon, follow, discount)
 
 
-def _iterate(model: GridModel, horizon: Array, choose: Callable[[Array], Array]) -> Array:
+def _iterate(
+    model: GridModel, horizon: Array, choose: Callable[[Array], Array], discount: Array | float = 1.0
+) -> Array:
     shape = (model.next_cell.shape[1], 2 ** model.reward.shape[0])
     start = jnp.zeros(shape, model.reward.dtype)
-    return jax.lax.fori_loop(0, horizon, lambda _, values: choose(action_values(model, values)), start)
+    # A backup is linear in what follows, so what follows can be discounted before it.
+    return jax.lax.fori_loop(
+        0, horizon, lambda _, values: choose(action_values(model, discount * values)), start
+    )
 
 
 def _respawned(model: GridModel, values: Array, skip: int | None) -> Array:

@@ -73,7 +73,7 @@ def build_evaluation_sets(spec: SweepSpec, point: Point) -> dict[str, Evaluation
     Raises:
         ConfigError: what a set changes does not fit.
     """
-    return _sets(spec, point.config["inner"])
+    return _sets(spec, spec.evaluation.sets, point.config["inner"])
 
 
 def build_baseline_sets(
@@ -92,7 +92,8 @@ def build_baseline_sets(
     config = copy.deepcopy({"inner": baseline.config["inner"]})
     for key, value in values.items():
         set_value(config, key, copy.deepcopy(value))
-    return _sets(spec, config["inner"], f"baselines.{baseline.name}.inner")
+    met = {name: raw for name, raw in spec.evaluation.sets.items() if raw.get("baselines", True)}
+    return _sets(spec, met, config["inner"], f"baselines.{baseline.name}.inner")
 
 
 def load_suite(name: str) -> dict[str, Any]:
@@ -137,11 +138,13 @@ def build_suite(name: str, inner: Mapping[str, Any]) -> EvaluationSet:
         raise error.at(f"evaluation suite {name}") from error
 
 
-def _sets(spec: SweepSpec, inner: Mapping[str, Any], inner_path: str = "") -> dict[str, EvaluationSet]:
+def _sets(
+    spec: SweepSpec, sets: Mapping[str, Any], inner: Mapping[str, Any], inner_path: str = ""
+) -> dict[str, EvaluationSet]:
     try:
         return {
             name: _set(name, raw, inner, spec.config["tasks"], f"evaluation.sets.{name}", inner_path)
-            for name, raw in spec.evaluation.sets.items()
+            for name, raw in sets.items()
         }
     except ConfigError as error:
         raise error.at(spec.path) from error

@@ -73,6 +73,8 @@ class SetSection:
     stride: int = static(1, doc="inner updates between two assessments", at_least=1)
     seed: int = static(0, doc="the tasks are drawn from it alone", at_least=0)
     threshold: float | None = static(None, doc="return that counts as solved")
+    probe: bool = static(False, doc="report how much of the truth the learners' representation tells")
+    baselines: bool = static(True, doc="evaluate the baselines here too")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,7 +156,7 @@ def read_study(config: Mapping[str, Any], search: Mapping[str, str], evaluation:
 def read_evaluation(config: Mapping[str, Any], budget: Budget) -> EvaluationSettings:
     """When and on what the points are evaluated."""
     section = require_mapping({} if config.get("evaluation") is None else config["evaluation"], "evaluation")
-    check_keys(section, ["every", "select", "sets"], "evaluation")
+    check_keys(section, ["every", "select", "keep_by", "sets"], "evaluation")
     sets = require_mapping(section.get("sets") or {}, "evaluation.sets")
     for name, raw in sets.items():
         if not _NAME.fullmatch(name):
@@ -165,6 +167,8 @@ def read_evaluation(config: Mapping[str, Any], budget: Budget) -> EvaluationSett
     select = section.get("select", "train" if "train" in sets else None)
     if select is not None and select not in sets:
         raise ConfigError("evaluation.select", f"there is no set {select!r}; {nearest(str(select), sets)}")
+    if select is not None and sets[select].get("baselines") is False:
+        raise ConfigError(f"evaluation.sets.{select}.baselines", "false on the set that tunes the baselines")
     every = section.get("every", budget.outer_steps)
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise ConfigError("evaluation.every", f"expected a whole number at least 1, got {every!r}")
@@ -173,7 +177,10 @@ def read_evaluation(config: Mapping[str, Any], budget: Budget) -> EvaluationSett
             "evaluation.every",
             f"{every} is not a multiple of budget.chunk = {budget.chunk}: evaluations lie between chunks",
         )
-    return EvaluationSettings(every=every, select=select, sets=dict(sets))
+    keep_by = section.get("keep_by", "return")
+    if keep_by not in ("return", "mean_return"):
+        raise ConfigError("evaluation.keep_by", f"got {keep_by!r}, expected return or mean_return")
+    return EvaluationSettings(every=every, select=select, sets=dict(sets), keep_by=keep_by)
 
 
 def read_set(raw: Any, path: str) -> dict[str, Any]:

@@ -29,6 +29,8 @@ __all__ = [
     "curves_frame",
     "evaluate_set",
     "final_score",
+    "life_score",
+    "raise_one",
     "score_sets",
     "scores_of",
     "set_tasks",
@@ -179,6 +181,12 @@ def final_score(returns: Array, ages: np.ndarray) -> Array:
     return jnp.mean(returns[..., -min(LAST, points) :], axis=(-1, -2))
 
 
+def life_score(returns: Array, ages: np.ndarray) -> Array:
+    """The mean over the tasks of the mean over life, birth left out: ``[..., count, points] -> [...]``."""
+    lived = int(ages[0] == 0 and len(ages) > 1)
+    return jnp.mean(returns[..., lived:], axis=(-1, -2))
+
+
 def scores_of(returns: np.ndarray, env_steps: np.ndarray, threshold: float | None) -> dict[str, float]:
     """Scores one lane's returns: means over the set's tasks.
 
@@ -238,13 +246,13 @@ def _raise_all(
 ) -> dict[str, Array]:
     drawn = set_tasks(tasks, count, seed)
     keys = jax.random.split(key, count)
-    return jax.vmap(lambda task, key: _raise_one(inner, meta, task, key, updates, stride))(drawn, keys)
+    return jax.vmap(lambda task, key: raise_one(inner, meta, task, key, updates, stride)[1])(drawn, keys)
 
 
-def _raise_one(
+def raise_one(
     inner: Any, meta: PyTree, task: Task, key: Array, updates: int, stride: int
-) -> dict[str, Array]:
-    """One lifetime: metrics ``[points]``."""
+) -> tuple[PyTree, dict[str, Array]]:
+    """One lifetime: the learner at its end, and its metrics ``[points]``."""
     birth_key, first_key, life_key = jax.random.split(key, 3)
     state = inner.init(birth_key, meta, task)
     assessable = isinstance(inner, Assessable)
@@ -257,8 +265,8 @@ def _raise_one(
         state, evaluation = inner.evaluate(judge_key, meta, state, outs, None)
         return state, {"return": evaluation.score}
 
-    _, lived = jax.lax.scan(stretch, state, jax.random.split(life_key, updates // stride))
+    grown, lived = jax.lax.scan(stretch, state, jax.random.split(life_key, updates // stride))
     if not assessable:
-        return lived
+        return grown, lived
     newborn = inner.assess(first_key, meta, state)
-    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), newborn, lived)
+    return grown, jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), newborn, lived)

@@ -15,9 +15,11 @@ import yaml
 
 from metalab import devices
 from metalab.components import as_arrays
+from metalab.contracts import ContractError, check_probe
 from metalab.errors import MetalabError
 from metalab.spec import EvaluationSet
 from metalab.sweep.evaluation import LaneSet, curves_frame, score_sets
+from metalab.sweep.probe import probe_frame, probe_set
 from metalab.sweep.program import Compiler, lane_keys
 from metalab.sweep.records import interval, interval_rows, load_meta_params
 from metalab.tracking import Handle, Store, client_of
@@ -83,18 +85,27 @@ def _evaluate(
         raise MetalabError(f"run {run.run_id}, suite {where.name}: {error}") from error
     manifest = json.loads((folder / "meta_params.json").read_text())
     steps = np.asarray(manifest["outer_steps"])
-    one, curves = _curves(compiler, where, meta, len(steps))
+    if where.probe:
+        try:
+            check_probe(where.inner, where.tasks)
+        except ContractError as error:
+            raise MetalabError(f"suite {where.name}: probe: {error}") from error
+    one, curves, probes = _curves(compiler, where, meta, len(steps))
     finals = score_sets({where.name: one}, {where.name: curves})
+    finals |= {f"final/{where.name}/{metric}": values for metric, values in probes.items()}
     # The metric's step is the end of meta-training, where the sweep's own final metrics stand.
     last = max((point.step for point in store.client.get_metric_history(run.run_id, "objective")), default=0)
     store.log(run, [row for key, values in finals.items() for row in interval_rows(key, last, values)])
-    _append(folder / "evaluation.parquet", curves_frame({where.name: one}, {where.name: curves}, steps))
+    frames = [curves_frame({where.name: one}, {where.name: curves}, steps)]
+    frames += [probe_frame(one, probes, steps)] if probes else []
+    _append(folder / "evaluation.parquet", pd.concat(frames, ignore_index=True))
     return [_row(run.run_id, where.name, key, values) for key, values in finals.items()]
 
 
 def _curves(
     compiler: Compiler, where: EvaluationSet, meta: Any, seeds: int
-) -> tuple[LaneSet, Mapping[str, np.ndarray]]:
+) -> tuple[LaneSet, Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
+    """The set, the curves ``[S, count, points]`` and, where it is asked for, the probe's scores ``[S]``."""
     width = devices.pad_lanes(seeds, compiler.mesh.size)
 
     def spread(tree: Any) -> Any:
@@ -102,8 +113,13 @@ def _curves(
 
     one = LaneSet.of([where], seeds, spread)
     meta = spread(jax.tree.map(jax.numpy.asarray, meta))
-    found = one.run(compiler, meta, spread(lane_keys(1, seeds)), "final")
-    return one, jax.tree.map(lambda leaf: np.asarray(leaf)[:seeds], found)
+
+    def fetch(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[:seeds], tree)
+
+    keys = spread(lane_keys(1, seeds))
+    curves = fetch(one.run(compiler, meta, keys, "final"))
+    return one, curves, probe_set(one, compiler, meta, keys, fetch) if where.probe else {}
 
 
 def _append(path: Path, frame: pd.DataFrame) -> None:

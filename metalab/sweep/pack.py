@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pandas as pd
 import yaml
 
 from metalab.checkpoints import Checkpoints
@@ -22,9 +23,10 @@ from metalab.devices import pad_lanes
 from metalab.progress import Progress
 from metalab.protocols import PyTree
 from metalab.spec import EvaluationSet, Point, SweepSpec
-from metalab.sweep.evaluation import LaneSet, curves_frame, final_score, score_sets
+from metalab.sweep.evaluation import LaneSet, curves_frame, final_score, life_score, score_sets
 from metalab.sweep.guard import StopRequest
 from metalab.sweep.history import History
+from metalab.sweep.probe import probe_frame, probe_set
 from metalab.sweep.program import Compiler, OuterProgram
 from metalab.sweep.records import (
     digest_of,
@@ -178,9 +180,13 @@ class PackRun:
         chosen, program = self._sets[name], self._program
         meta = program.meta_params(state)
         curves = chosen.run(self._context.compiler, meta, program.keys, "selection")
-        score = final_score(curves["return"], chosen.ages)
-        part[f"evaluation/{name}/return"] = program.fetch(score)[:, None]
-        return program.keep_better(kept, meta, score, step)
+        scores = {
+            "return": final_score(curves["return"], chosen.ages),
+            "mean_return": life_score(curves["return"], chosen.ages),
+        }
+        for metric, score in scores.items():
+            part[f"evaluation/{name}/{metric}"] = program.fetch(score)[:, None]
+        return program.keep_better(kept, meta, scores[self._context.spec.evaluation.keep_by], step)
 
     def _report(self, step: int) -> None:
         num_diverged = len(self._history.diverged(slice(None)))
@@ -220,6 +226,11 @@ class PackRun:
             name: program.fetch(one.run(self._context.compiler, meta, program.keys, "final"))
             for name, one in self._sets.items()
         }
+        self._probes = {
+            name: probe_set(one, self._context.compiler, meta, program.keys, program.fetch)
+            for name, one in self._sets.items()
+            if one.where.probe
+        }
         meta = program.fetch(meta)
         for position, (point, run) in enumerate(zip(self._points, self._runs, strict=True)):
             if run.status != "FINISHED":
@@ -236,7 +247,8 @@ class PackRun:
     ) -> None:
         lanes, store = self._lanes(position), self._context.store
         own = _cut(curves, lanes)
-        rows, finals = self._final_rows(own)
+        probes = _cut(self._probes, lanes)
+        rows, finals = self._final_rows(own, probes)
         series = self._history.series(lanes)
         value = self._objective(series, finals)
         if value is not None:
@@ -246,7 +258,9 @@ class PackRun:
         folder.mkdir(parents=True, exist_ok=True)
         series_frame(series).to_parquet(folder / "series.parquet")
         if own:
-            curves_frame(self._sets, own, steps[lanes]).to_parquet(folder / "evaluation.parquet")
+            frames = [curves_frame(self._sets, own, steps[lanes])]
+            frames += [probe_frame(self._sets[name], found, steps[lanes]) for name, found in probes.items()]
+            pd.concat(frames, ignore_index=True).to_parquet(folder / "evaluation.parquet")
         kept_at = {"outer_steps": steps[lanes].tolist(), "point": point.digest}
         save_meta_params(folder, _cut(meta, lanes), kept_at)
         (folder / "config.yaml").write_text(yaml.safe_dump(_plain(point.config), sort_keys=False))
@@ -255,11 +269,13 @@ class PackRun:
         store.close(run.run_id, "FINISHED")
 
     def _final_rows(
-        self, curves: Mapping[str, Mapping[str, np.ndarray]]
+        self, curves: Mapping[str, Mapping[str, np.ndarray]], probes: Mapping[str, Mapping[str, np.ndarray]]
     ) -> tuple[list[Row], dict[str, np.ndarray]]:
         """Rows of the final evaluation, and the values per seed ``[S]`` by metric name."""
         total = self._context.spec.budget.outer_steps
         finals = score_sets(self._sets, curves)
+        for name, found in probes.items():
+            finals |= {f"final/{name}/{metric}": values for metric, values in found.items()}
         rows: list[Row] = []
         for name in curves:
             if name != self._context.spec.evaluation.select:  # that one's curve already has this step

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from metalab import devices
 from metalab.components import as_arrays
 from metalab.config import build_baseline_sets, build_evaluation_sets, make_point
-from metalab.contracts import ContractError, check_inner, check_outer
+from metalab.contracts import ContractError, check_inner, check_outer, check_probe
 from metalab.errors import ConfigError
 from metalab.protocols import OuterLoop
 from metalab.spec import EvaluationSet, Point, SweepSpec
@@ -181,7 +181,9 @@ def check_spec(spec: SweepSpec, points: Sequence[Point]) -> None:
             check_outer(group[0].outer)
         except ContractError as error:
             raise ConfigError(f"outer (at {values})" if values else "outer", str(error), spec.path) from error
-    _check_sets(build_evaluation_sets(spec, points[0]), "evaluation.sets", spec)
+    sets = build_evaluation_sets(spec, points[0])
+    _check_sets(sets, "evaluation.sets", spec)
+    _check_probes(sets, spec)
     for baseline in spec.baselines:
         if baseline.config:
             _check_sets(build_baseline_sets(spec, baseline, {}), f"baselines.{baseline.name} on set", spec)
@@ -261,6 +263,20 @@ def _check_sets(sets: dict[str, EvaluationSet], where: str, spec: SweepSpec) -> 
             check_inner(one.inner, one.tasks)
         except ContractError as error:
             raise ConfigError(f"{where}.{name}", str(error), spec.path) from error
+
+
+def _check_probes(sets: dict[str, EvaluationSet], spec: SweepSpec) -> None:
+    for name, one in sets.items():
+        path = f"evaluation.sets.{name}.probe"
+        if one.probe and one.count < 2:
+            raise ConfigError(
+                path, f"one half of the lifetimes tests the other; count is {one.count}", spec.path
+            )
+        try:
+            if one.probe:
+                check_probe(one.inner, one.tasks)
+        except ContractError as error:
+            raise ConfigError(path, str(error), spec.path) from error
 
 
 def _pack(points: Sequence[Point], spec: SweepSpec, num_devices: int, ask_xla: bool) -> Pack:
