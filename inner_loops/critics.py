@@ -30,7 +30,10 @@ _VALUE = {"value": 1}
 class Critic(Protocol):
     """A value function and how it learns."""
 
-    trace_decay: Any
+    @property
+    def trace_decay(self) -> Any:
+        """[] lambda of the advantages."""
+        ...
 
     def init(self, key: Array, environment: Any) -> PyTree:
         """The newborn critic."""

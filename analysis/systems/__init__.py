@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.frames import SweepData
-from analysis.summaries import methods, set_names, threshold_of
+from analysis.frames import SweepData, records
+from analysis.summaries import floors, methods, set_names, threshold_of
 
 __all__ = ["SCORES", "score_of", "scoring_frame"]
 
@@ -33,7 +33,7 @@ def score_of(config: Mapping[str, Any]) -> tuple[str, Callable[[pd.DataFrame], p
 
 
 def scoring_frame(data: SweepData) -> pd.DataFrame:
-    """The evaluations of the best point and the baselines, with columns ``method`` and ``threshold``."""
+    """The evaluations of best point and baselines, with columns ``method``, ``threshold`` and ``floor``."""
     keys = {method.run_id: method.key for method in methods(data)}
     frame: Any = data.evaluations
     chosen = frame[frame["run_id"].isin(list(keys))]
@@ -41,6 +41,9 @@ def scoring_frame(data: SweepData) -> pd.DataFrame:
     order = {name: place for place, name in enumerate(set_names(data))}
     chosen = chosen.iloc[np.argsort(chosen["set"].map(order).fillna(len(order)), kind="stable")]
     thresholds = {name: threshold_of(data, str(name)) for name in chosen["set"].unique()}
+    lowest = {row["set"]: row["steps"] for row in records(floors(data))}
     return chosen.assign(
-        method=chosen["run_id"].map(keys), threshold=chosen["set"].map(thresholds).astype("float64")
+        method=chosen["run_id"].map(keys),
+        threshold=chosen["set"].map(thresholds).astype("float64"),
+        floor=chosen["set"].map(lowest).astype("float64"),
     )

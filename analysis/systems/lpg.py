@@ -1,7 +1,8 @@
 """LPG (Oh et al. 2020, arXiv:2007.08794): is the learned rule better than A2C, reliably, and does y carry it?
 
 The ablation of y is read from pairs of evaluation sets: a set ``NAME_constant_y`` holds the same tasks as
-``NAME`` with y(s_{t+1}) replaced by a constant.
+``NAME`` with y(s_{t+1}) replaced by a constant. How much of the exact values y tells is read from sets with
+``probe: true``, beside the same for the rule as it is initialised.
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ __all__ = ["ABLATED", "score"]
 
 ABLATED = "_constant_y"
 _BOTH = "95 % bootstrap over seeds and tasks"
+_PROBED = {
+    "prediction_r2": "R^2 of exact values from y",
+    "prediction_r2_untrained": "R^2 of exact values from y, untrained rule",
+    "prediction_r2_gain": "R^2 gained by training",
+}
 
 
 def score(frame: pd.DataFrame) -> pd.DataFrame:
-    """Ratio to A2C, speed-up over A2C, success rate over meta-seeds, and what y is worth.
+    """Ratio to A2C and to the floor, speed-up over A2C, success over meta-seeds, and what y is worth.
 
     Args:
-        frame: evaluations with columns ``method`` (``best``, ``a2c``, ...) and ``threshold``.
+        frame: evaluations with columns ``method`` (``best``, ``a2c``, ...), ``threshold`` and, where it is
+            known, ``floor``: the environment steps to the threshold that no learner can beat.
 
     Returns:
         Rows ``set, quantity, value, value_low, value_high, n_seeds, n_tasks, interval``; what cannot be said
@@ -42,11 +49,10 @@ def score(frame: pd.DataFrame) -> pd.DataFrame:
         if a2c is not None:
             rows += _against_a2c(name, best, a2c, threshold)
         if np.isfinite(threshold):
+            rows += _against_floor(frame, name, best, threshold)
             rows.append(_success(name, best, threshold))
-        ablated = _lives(frame, f"{name}{ABLATED}", "best")
-        if ablated is not None and ablated.end.shape == best.end.shape:
-            lost = statistics.crossed_bootstrap(best.end - ablated.end)
-            rows.append(_row(name, "return lost when y is constant", lost, best, _BOTH))
+        rows += _ablation(name, best, _lives(frame, f"{name}{ABLATED}", "best"))
+        rows += _probe(frame, name)
     columns = ["set", "quantity", "value", "value_low", "value_high", "n_seeds", "n_tasks", "interval"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -59,6 +65,45 @@ def _against_a2c(name: str, best: Lives, a2c: Lives, threshold: float) -> list[d
     if np.isfinite(threshold):
         steps = statistics.paired_ratio(a2c.steps_to(threshold)[0], best.steps_to(threshold)[0])
         rows.append(_row(name, f"a2c's steps to {threshold:g} / its steps", steps, best, paired))
+    return rows
+
+
+def _against_floor(frame: pd.DataFrame, name: str, best: Lives, threshold: float) -> list[dict[str, Any]]:
+    floors = frame.loc[frame["set"] == name, "floor"] if "floor" in frame else pd.Series(dtype=float)
+    if floors.empty or not np.isfinite(floors.iloc[0]):
+        return []
+    ratio = statistics.crossed_bootstrap(best.steps_to(threshold)[0] / float(floors.iloc[0]))
+    return [_row(name, f"its steps to {threshold:g} / the floor", ratio, best, _BOTH)]
+
+
+def _ablation(name: str, best: Lives, ablated: Lives | None) -> list[dict[str, Any]]:
+    """The return with a constant y, and the loss: seed by seed and task by task."""
+    if ablated is None or ablated.end.shape[1] != best.end.shape[1]:
+        return []
+    without = _row(
+        name, "return when y is constant", statistics.crossed_bootstrap(ablated.end), ablated, _BOTH
+    )
+    both = [seed for seed in best.seeds if seed in ablated.seeds]
+    if not both:
+        return [without]
+    lost = best.end[[best.seeds.index(s) for s in both]] - ablated.end[[ablated.seeds.index(s) for s in both]]
+    paired = f"{_BOTH}, both in pairs"
+    row = _row(name, "return lost when y is constant", statistics.crossed_bootstrap(lost), best, paired)
+    return [without, row | {"n_seeds": len(both)}]
+
+
+def _probe(frame: pd.DataFrame, name: str) -> list[dict[str, Any]]:
+    rows = []
+    for metric, quantity in _PROBED.items():
+        wanted = (frame["set"] == name) & (frame["method"] == "best") & (frame["metric"] == metric)
+        values = frame.loc[wanted, "value"].to_numpy(np.float64)
+        if np.isfinite(values).any():
+            found = statistics.t_interval(values[np.isfinite(values)])
+            row = _cells(name, quantity, found) | {
+                "n_seeds": int(np.isfinite(values).sum()),
+                "n_tasks": np.nan,
+            }
+            rows.append(row | {"interval": "95 % Student t over seeds"})
     return rows
 
 
@@ -77,6 +122,10 @@ def _lives(frame: pd.DataFrame, name: str, method: str) -> Lives | None:
 
 
 def _row(name: str, quantity: str, interval: Interval, lives: Lives, kind: str) -> dict[str, Any]:
+    sizes = {"n_seeds": lives.end.shape[0], "n_tasks": lives.end.shape[1]}
+    return _cells(name, quantity, interval) | sizes | {"interval": kind}
+
+
+def _cells(name: str, quantity: str, interval: Interval) -> dict[str, Any]:
     value, low, high = (float(part) for part in interval)
-    row = {"set": name, "quantity": quantity, "value": value, "value_low": low, "value_high": high}
-    return row | {"n_seeds": lives.end.shape[0], "n_tasks": lives.end.shape[1], "interval": kind}
+    return {"set": name, "quantity": quantity, "value": value, "value_low": low, "value_high": high}

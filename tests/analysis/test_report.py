@@ -19,6 +19,7 @@ from analysis.plots.panels import thinned
 from analysis.report import write_report
 from analysis.sections import sections
 from analysis.tables import Table, markdown, number, with_interval
+from tests.analysis.conftest import LAST_STEP, evaluation_frame, rising
 
 RATE = "outer.optimizer.learning_rate"
 HOSTILE = "<script>alert('x')</script> $a_b$ | b"
@@ -253,3 +254,45 @@ def test_analysis_never_imports_jax():
     assert done.stdout.split() == ["False", "False"]
     source = "".join(path.read_text() for path in Path("analysis").rglob("*.py"))
     assert not re.search(r"^\s*(import|from) jax", source, re.MULTILINE)
+
+
+def test_an_ablation_and_a_probe_stand_in_the_systems_table(new_store: Callable[..., Any], tmp_path: Path):
+    # Only the points meet the ablated set: baselines have no y to make constant.
+    names = ("train", "longer", "longer_constant_y")
+    evaluation = {"select": "train", "sets": {name: {"threshold": 0.9} for name in names}}
+    writer = new_store(tmp_path, evaluation=evaluation, search={})
+    levels = {"train": 0.95, "longer": 0.95, "longer_constant_y": 0.55}
+    sets = {name: rising(level) for name, level in levels.items()}
+    frame = evaluation_frame(sets)
+    ends = {
+        "seed": range(3),
+        "set": "longer",
+        "task": 0,
+        "outer_step": LAST_STEP,
+        "update": 8,
+        "env_steps": 2560,
+    }
+    values = {"prediction_r2": 0.84, "prediction_r2_untrained": 0.53, "prediction_r2_gain": 0.31}
+    probed = [pd.DataFrame(ends | {"metric": key, "value": value}) for key, value in values.items()]
+    run_id = writer.point(0, {}, sets, 0.95)
+    writer._frame(run_id, "evaluation.parquet", pd.concat([frame, *probed]))
+    writer.baseline("a2c", {name: rising(0.4) for name in ("train", "longer")})
+    writer.baseline("floor", {}, metrics=[("final/longer/steps_to_threshold", LAST_STEP, 320.0)])
+    (table,) = {part.name: part for part in sections(load_sweep(tmp_path, "demo"))}["system"].tables
+    shown = {row[1]: row[2:4] for row in table.rows if row[0] == "longer"}
+    assert list(shown) == [
+        "return / a2c's return",
+        "a2c's steps to 0.9 / its steps",
+        "its steps to 0.9 / the floor",
+        "meta-seeds that reach 0.9",
+        "return when y is constant",
+        "return lost when y is constant",
+        "R^2 of exact values from y",
+        "R^2 of exact values from y, untrained rule",
+        "R^2 gained by training",
+    ]
+    assert shown["return lost when y is constant"] == ["0.400 [0.400, 0.400]", "3 x 4"]
+    assert shown["R^2 gained by training"] == ["0.310 [0.310, 0.310]", "3 x -"]
+    assert "longer_constant_y" not in {row[0] for row in table.rows}
+    page = write_report(tmp_path, "demo").read_text(encoding="utf-8")
+    assert "return lost when y is constant" in page

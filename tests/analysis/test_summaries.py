@@ -155,6 +155,42 @@ def test_differences_are_the_searched_key(data: Any):
     assert list(frame.loc[RATE]) == ["0.0001", "0.001", "0.01", "0.1"]
 
 
+def test_an_ablation_is_paired_by_the_seeds_that_lived_in_both(data: Any):
+    _, score = score_of(data.config) or ("", None)
+    assert score is not None
+    frame = scoring_frame(data)
+    ablated = frame[frame["set"] == "longer"].assign(set="longer_constant_y")
+    # Seed s loses .1 (1 + s); seed 1 broke down there.
+    ablated["value"] -= 0.1 * (1 + ablated["seed"])
+    ablated.loc[ablated["seed"] == 1, "value"] = np.nan
+    table = score(pd.concat([frame, ablated]))
+    lost = cells(table, set="longer", quantity="return lost when y is constant")
+    assert lost["value"] == pytest.approx((0.1 + 0.3) / 2)
+    assert (lost["n_seeds"], lost["n_tasks"]) == (2, 4)
+    without = cells(table, set="longer", quantity="return when y is constant")
+    assert without["value"] == pytest.approx((0.88 - 0.1 + 0.90 - 0.3) / 2)  # .85 + .01 s + .03
+
+
+def test_what_y_tells_is_shown_beside_the_untrained_rule(data: Any):
+    _, score = score_of(data.config) or ("", None)
+    assert score is not None
+    frame = scoring_frame(data)
+    one = frame[(frame["set"] == "held_out") & (frame["method"] == "best") & (frame["task"] == 0)]
+    one = one[one["update"] == one["update"].max()].sort_values("seed")
+    values = {"prediction_r2": [0.8, 0.85, 0.9], "prediction_r2_untrained": [0.5, 0.45, 0.55]}
+    values["prediction_r2_gain"] = [0.3, 0.4, 0.35]
+    probed = [one.assign(metric=metric, value=found) for metric, found in values.items()]
+    table = score(pd.concat([frame, *probed]))
+    gain = cells(table, set="held_out", quantity="R^2 gained by training")
+    # Three values a twentieth apart: deviation .05, t(.975, 2) = 4.302653, half width .12421.
+    assert gain["value"] == pytest.approx(0.35)
+    assert (gain["value_low"], gain["value_high"]) == pytest.approx(
+        (0.35 - 0.124207, 0.35 + 0.124207), abs=1e-5
+    )
+    assert cells(table, quantity="R^2 of exact values from y")["value"] == pytest.approx(0.85)
+    assert cells(table, quantity="R^2 of exact values from y, untrained rule")["value"] == pytest.approx(0.5)
+
+
 def test_lpg_score(data: Any):
     name, score = score_of(data.config) or ("", None)
     assert name == "lpg"
@@ -169,8 +205,13 @@ def test_lpg_score(data: Any):
         {
             "return / a2c's return": 0.99 / 0.84,
             "a2c's steps to 0.9 / its steps": 4.5,
+            "its steps to 0.9 / the floor": 1.0,
             "meta-seeds that reach 0.9": 1.0,
+            "return when y is constant": 0.79,
             "return lost when y is constant": 0.2,
         }
     )
+    lost = cells(table, set="held_out", quantity="return lost when y is constant")
+    # In pairs every life loses the same: no spread, though the returns themselves differ.
+    assert (lost["value_low"], lost["value_high"]) == pytest.approx((0.2, 0.2))
     assert score_of({"inner": {"kind": "symla"}}) is None
