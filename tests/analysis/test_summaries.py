@@ -13,6 +13,7 @@ from analysis.frames import evaluations, load_sweep, records, series, sweep_runs
 from analysis.lives import final_lives
 from analysis.systems import score_of, scoring_frame
 from metalab.errors import MetalabError
+from tests.analysis.conftest import ASSESSMENTS
 
 RATE = "outer.optimizer.learning_rate"
 
@@ -175,8 +176,8 @@ def test_what_y_tells_is_shown_beside_the_untrained_rule(data: Any):
     _, score = score_of(data.config) or ("", None)
     assert score is not None
     frame = scoring_frame(data)
-    one = frame[(frame["set"] == "held_out") & (frame["method"] == "best") & (frame["task"] == 0)]
-    one = one[one["update"] == one["update"].max()].sort_values("seed")
+    one: Any = frame[(frame["set"] == "held_out") & (frame["method"] == "best") & (frame["task"] == 0)]
+    one = one[one["update"] == ASSESSMENTS - 1]
     values = {"prediction_r2": [0.8, 0.85, 0.9], "prediction_r2_untrained": [0.5, 0.45, 0.55]}
     values["prediction_r2_gain"] = [0.3, 0.4, 0.35]
     probed = [one.assign(metric=metric, value=found) for metric, found in values.items()]
