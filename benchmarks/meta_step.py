@@ -46,10 +46,8 @@ def main() -> None:
             "core, by hand": core_alone(CORES[core], core, size),
             "core, plain scan": core_alone(plain_scan(core), core, size),
         }
-        for name, (cpu, wall, temporaries, compiling) in measure(cases, repeats).items():
-            print(
-                f"{core:5s} {size:5d}  {name:17s} {cpu:6.3f}   {wall:7.3f}   {temporaries:15.1f}   {compiling:9.1f}"
-            )
+        for name, (cpu, wall, memory, compiling) in measure(cases, repeats).items():
+            print(f"{core:5s} {size:5d}  {name:17s} {cpu:6.3f}   {wall:7.3f}   {memory:15.1f}   {compiling:9.1f}")
 
 
 def meta_step(core: str, size: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -133,7 +131,12 @@ def measure(
             wall[name].append(time.perf_counter() - starts[1])
     temporaries = {name: f.memory_analysis().temp_size_in_bytes / 2**20 for name, f in compiled.items()}
     return {
-        name: (statistics.median(cpu[name]), statistics.median(wall[name]), temporaries[name], compiling[name])
+        name: (
+            statistics.median(cpu[name]),
+            statistics.median(wall[name]),
+            temporaries[name],
+            compiling[name],
+        )
         for name in cases
     }
 

@@ -37,7 +37,7 @@ from metalab.trees import all_finite
 
 __all__ = ["ActorCritic", "AgentState", "Episodes"]
 
-_PROBE_ROLLOUTS = 8  # what an agent visits in these many rollouts are its states
+_PROBE_ROLLOUTS = 8  # what a uniform policy visits in these many rollouts are the states asked about
 
 
 class Episodes(NamedTuple):
@@ -103,7 +103,7 @@ class ActorCritic:
     )
     outer_reward: str = static(
         "reward",
-        doc="what the outer loss and its critic are about: the agent's reward, or the world's noise-free score",
+        doc="what the outer loss is about: the agent's reward, or the world's noise-free score",
         choices=("reward", "score"),
     )
     entropy_floor: float = number(
@@ -210,6 +210,9 @@ class ActorCritic:
     def probe(self, key: Array, meta: PyTree, state: AgentState) -> Probe:
         """log y of every state beside its exact value under the agent's policy.
 
+        The states asked about are those that a uniform policy visits: the same for every rule. Those that
+        the agent itself visits would be another set for a better agent.
+
         Raises:
             TypeError: the rule has no prediction vector, or the world no exact values.
         """
@@ -224,7 +227,9 @@ class ActorCritic:
             state, trajectory = self._rollout(key, state)
             return state, trajectory.obs[:-1]
 
-        _, seen = jax.lax.scan(act, state, jax.random.split(key, _PROBE_ROLLOUTS))
+        uniform = {**state.params, "logits": jnp.zeros_like(state.params["logits"])}
+        wanderer = state._replace(params=uniform)
+        _, seen = jax.lax.scan(act, wanderer, jax.random.split(key, _PROBE_ROLLOUTS))
         policy = jnp.exp(log_policy(state.params["logits"], state.action_mask))
         return Probe(
             features=jax.nn.log_softmax(state.params["y"]),

@@ -38,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MetalabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader of our output has gone (``| head``). What is still buffered has nowhere to go either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -204,7 +208,9 @@ def _execute(arguments: argparse.Namespace, single: bool) -> int:
     root = _root(arguments, must_exist=False)
     check_spec(spec, plan_points(spec, single)[0])
     most = make_plan(spec, single=single, max_lanes=arguments.max_lanes).most
-    result = run_sweep(spec, root, single=single, resume=not arguments.fresh, max_lanes=most)
+    result = run_sweep(
+        spec, root, single=single, resume=not arguments.fresh, max_lanes=most, quick=arguments.smoke
+    )
     print(f"points:       {result.finished} finished, {result.failed} failed")
     print(f"MLflow store: {root / 'mlflow.db'}    (browse it: metalab ui --root {arguments.root})")
     if not single and not arguments.no_report:

@@ -35,7 +35,6 @@ from inner_loops.trajectory import Trajectory
 from inner_loops.update_rules.base import RuleInputs, log_policy, taken
 from metalab.components import component, number, static
 from metalab.gradients import guard
-from metalab.protocols import PyTree
 
 __all__ = ["LPG", "Dense", "LPGParams", "LPGTargets"]
 

@@ -82,7 +82,9 @@ def test_jit_changes_nothing():
 def test_sampling_follows_the_policy_and_never_takes_a_forbidden_action():
     logits = jnp.log(jnp.asarray([0.5, 0.2, 0.3, 1e-30]))
     logits = jnp.where(jnp.asarray([True, True, True, False]), logits, -1e9)
-    uniform = jnp.concatenate([jax.random.uniform(jax.random.key(0), (20_000,)), jnp.asarray([0.0, 1 - 2**-24])])
+    uniform = jnp.concatenate(
+        [jax.random.uniform(jax.random.key(0), (20_000,)), jnp.asarray([0.0, 1 - 2**-24])]
+    )
     actions = _sample(jnp.broadcast_to(logits, (uniform.size, 4)), uniform)
     shares = np.bincount(np.asarray(actions), minlength=4) / uniform.size
     np.testing.assert_allclose(shares[:3], [0.5, 0.2, 0.3], atol=0.015)  # 4 standard errors of 20,000 draws
@@ -99,7 +101,9 @@ def test_sampling_follows_the_policy_and_never_takes_a_forbidden_action():
 )
 def test_a_network_that_does_not_fit_the_observation_is_refused(network, observation, message):
     tasks = DelayedChains(lengths=(3,), max_length=3, observation=observation)
-    agent = dataclasses.replace(A2C_AGENT, network=network, environment=tasks.environment, critic=NetworkCritic())
+    agent = dataclasses.replace(
+        A2C_AGENT, network=network, environment=tasks.environment, critic=NetworkCritic()
+    )
     with pytest.raises(ValueError, match=message):
         newborn(agent, tasks)
 

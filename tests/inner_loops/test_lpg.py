@@ -35,10 +35,10 @@ def learner(**changes) -> ActorCritic:
 NO_BETAS = {"prediction_entropy": 0.0, "pi_hat_l2": 0.0, "y_hat_l2": 0.0}
 
 
-def truncated_loss(inner: ActorCritic, meta, updates: int, key=jax.random.key(5)):
+def truncated_loss(inner: ActorCritic, meta, updates: int):
     task = TASKS.sample(jax.random.key(1))
     state = inner.init(jax.random.key(2), meta, task)
-    state, outs = unroll(inner, key, meta, state, updates)
+    state, outs = unroll(inner, jax.random.key(5), meta, state, updates)
     return inner.evaluate(jax.random.key(6), meta, state, outs, None)[1].loss
 
 
