@@ -30,8 +30,9 @@ from metalab import devices
 from metalab.errors import MetalabError, cause_of
 from metalab.protocols import Assessable, InnerLoop, PyTree
 from metalab.spec import Baseline, EvaluationSet, Point, SweepSpec
-from metalab.sweep.evaluation import LaneSet, curves_frame, score_sets, set_tasks
+from metalab.sweep.evaluation import LaneSet, curves_frame, score_sets
 from metalab.sweep.guard import SweepStopped
+from metalab.sweep.lives import set_tasks
 from metalab.sweep.pack import Context
 from metalab.sweep.program import lane_keys, stream
 from metalab.sweep.records import digest_of, interval_rows
@@ -40,9 +41,11 @@ from metalab.sweep.study import sampled_points
 from metalab.tracking import Handle, flatten
 from metalab.trees import group_by_structure
 
-__all__ = ["LANES_AT_ONCE", "run_baselines"]
+__all__ = ["run_baselines"]
 
-LANES_AT_ONCE = 64  # learners of a set at once are this many times the set's tasks
+# A CPU core gains nothing from more lanes, and a single learner is padded up to them.
+LANES_AT_ONCE = {"cpu": 16}
+MANY_LANES = 64
 
 Build = Callable[[SweepSpec, Baseline, Mapping[str, Any]], Mapping[str, EvaluationSet]]
 Curves = dict[str, dict[str, np.ndarray]]
@@ -106,7 +109,7 @@ def run_baselines(context: Context, build: Build, point: Point, parent: Handle) 
 def _outcome(context: Context, build: Build, point: Point, baseline: Baseline) -> _Outcome:
     sets = {name: one for name, one in context.evaluation_sets(point).items() if one.baselines}
     if baseline.name == "untrained":
-        return _raised(context, sets, {})
+        return _raised(context, sets, {}, _shared_width(context))
     if baseline.name == "random":
         return _newborn(context, sets)
     if baseline.name == "optimal":
@@ -123,16 +126,16 @@ def _tuned(context: Context, build: Build, baseline: Baseline) -> _Outcome:
     settings = _settings(config)
     candidates = [build(spec, baseline, values) for values in settings]
     table = pd.DataFrame()
-    best = 0
+    best = width = 0
     if len(settings) > 1:
         if select is None:
             raise MetalabError(f"baselines.{baseline.name}: tuning needs evaluation.select to name a set")
         metric = config["selection"]
-        rows = _tune(context, [sets[select] for sets in candidates])
+        rows, width = _tune(context, [sets[select] for sets in candidates])
         table = pd.DataFrame([{**_cells(values), **row} for values, row in zip(settings, rows, strict=True)])
         table["score"] = -table[metric] if metric == "steps_to_threshold" else table[metric]
         best = int(np.nanargmax(table["score"].to_numpy()))
-    outcome = _raised(context, candidates[best], settings[best])
+    outcome = _raised(context, candidates[best], settings[best], width)
     return dataclasses.replace(outcome, settings=table if len(settings) > 1 else None)
 
 
@@ -148,24 +151,27 @@ def _settings(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sampled_points(space, sampler, count, config.get("seed", 0))
 
 
-def _tune(context: Context, sets: Sequence[EvaluationSet]) -> list[dict[str, float]]:
-    """Mean scores over the seeds of the selection set with each setting's learner."""
+def _tune(context: Context, sets: Sequence[EvaluationSet]) -> tuple[list[dict[str, float]], int]:
+    """Mean scores over the seeds of the selection set with each setting's learner; lanes at once."""
     found: dict[int, dict[str, float]] = {}
+    width = 0
     seeds = context.spec.seeds
     for group in group_by_structure(enumerate(sets), lambda item: item[1].inner).values():
-        for batch, width in _batches(group, seeds, context.compiler.mesh.size):
+        for batch, width in _batches(group, seeds, context.compiler.mesh.size, _most(context)):
             context.stop.check()
             one, curves = _evaluate(context, [where for _, where in batch], width, "selection")
             for at, (number, _) in enumerate(batch):
                 own = {metric: values[at * seeds : (at + 1) * seeds] for metric, values in curves.items()}
                 scored = score_sets({"select": one}, {"select": own})
                 found[number] = {key.split("/")[-1]: float(np.mean(v)) for key, v in scored.items()}
-    return [found[number] for number in range(len(sets))]
+    return [found[number] for number in range(len(sets))], width
 
 
-def _batches(items: Sequence[Any], seeds: int, num_devices: int) -> Iterator[tuple[Sequence[Any], int]]:
+def _batches(
+    items: Sequence[Any], seeds: int, num_devices: int, most: int
+) -> Iterator[tuple[Sequence[Any], int]]:
     """Items in batches that all have the same number of lanes on the devices: one program."""
-    size = min(len(items), max(1, LANES_AT_ONCE // seeds))
+    size = min(len(items), max(1, most // seeds))
     width = devices.pad_lanes(size * seeds, num_devices)
     for start in range(0, len(items), size):
         yield items[start : start + size], width
@@ -182,19 +188,34 @@ def _evaluate(
 
     one = LaneSet.of(sets, seeds, spread)
     keys = spread(lane_keys(len(sets), seeds))
-    meta = compiler.run("init_meta", _init_meta, (one.inner, keys))
+    meta = compiler.run("init_meta", _init_meta, (one.inner, keys), quick=True)
     curves = one.run(compiler, meta, keys, stream_name)
     lanes = len(sets) * seeds
-    return one, jax.tree.map(lambda leaf: np.asarray(leaf)[:lanes], curves)
+    return one, {metric: values[:lanes] for metric, values in curves.items()}
 
 
 def _init_meta(inner: InnerLoop, key: Array) -> PyTree:
     return inner.init_meta(stream(key, "birth"))
 
 
-def _raised(context: Context, where: Mapping[str, EvaluationSet], chosen: Mapping[str, Any]) -> _Outcome:
-    """One learner on all sets, its meta-parameters as initialised."""
-    width = devices.pad_lanes(context.spec.seeds, context.compiler.mesh.size)
+def _most(context: Context) -> int:
+    """Lanes at once on this kind of device."""
+    return LANES_AT_ONCE.get(context.compiler.mesh.devices.flat[0].platform, MANY_LANES)
+
+
+def _shared_width(context: Context) -> int:
+    """The width of the points' programs, unless filling it up is dearer than compiling."""
+    return context.width if context.width <= _most(context) else 0
+
+
+def _raised(
+    context: Context, where: Mapping[str, EvaluationSet], chosen: Mapping[str, Any], width: int = 0
+) -> _Outcome:
+    """One learner on all sets, its meta-parameters as initialised.
+
+    ``width`` is that of programs that exist already: filling them up costs less than compiling smaller ones.
+    """
+    width = max(width, devices.pad_lanes(context.spec.seeds, context.compiler.mesh.size))
     sets: dict[str, LaneSet] = {}
     curves: Curves = {}
     for name, one in where.items():
@@ -211,7 +232,7 @@ def _newborn(context: Context, sets: Mapping[str, EvaluationSet]) -> _Outcome:
             f"baseline random: the learner of set {name} cannot be assessed at birth; left out"
         )
     unlived = {n: dataclasses.replace(one, updates=0, stride=1, threshold=None) for n, one in can.items()}
-    return _raised(context, unlived, {}) if unlived else _Outcome({}, {}, {})
+    return _raised(context, unlived, {}, _shared_width(context)) if unlived else _Outcome({}, {}, {})
 
 
 def _optimal(context: Context, sets: Mapping[str, EvaluationSet]) -> _Outcome:

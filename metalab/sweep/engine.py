@@ -81,6 +81,7 @@ def run_sweep(
     builders: Builders | None = None,
     on_chunk: Callable[[int], None] | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    quick: bool = False,
 ) -> SweepResult:
     """Runs what is left of a sweep.
 
@@ -94,6 +95,7 @@ def run_sweep(
         builders: in place of those of ``metalab.config``.
         on_chunk: called with the step after every chunk.
         checkpoint_seconds: longest time between two checkpoints of a pack.
+        quick: spend less on compiling, for a sweep of a few steps.
 
     Raises:
         MetalabError: the user can mend it.
@@ -107,7 +109,7 @@ def run_sweep(
             spec=spec,
             folder=folder,
             store=Store(root, spec.name),
-            compiler=Compiler(),
+            compiler=Compiler(quick),
             progress=Progress(progress),
             stop=stop,
             evaluation_sets=lambda point: made.evaluation_sets(spec, point),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +16,9 @@ import pandas as pd
 from jax import Array
 
 from metalab.errors import MetalabError
-from metalab.lifetimes import unroll
-from metalab.protocols import Assessable, InnerLoop, PyTree, Task, TaskDistribution
+from metalab.protocols import Assessable, InnerLoop, PyTree, Task
 from metalab.spec import EvaluationSet
+from metalab.sweep.lives import raise_in_blocks, raise_one, set_tasks, task_keys
 from metalab.sweep.program import STREAMS, Compiler, lanes_of
 from metalab.sweep.records import evaluation_frame
 
@@ -30,21 +29,11 @@ __all__ = [
     "evaluate_set",
     "final_score",
     "life_score",
-    "raise_one",
     "score_sets",
     "scores_of",
-    "set_tasks",
 ]
 
 LAST = 3  # assessments at the end of life whose mean is its final return
-
-
-def set_tasks(tasks: TaskDistribution, count: int, seed: Array | int) -> Task:
-    """The tasks of a set, leaves ``[count, ...]``: stratified where the distribution can, else drawn."""
-    key = jax.random.key(seed)
-    if hasattr(tasks, "sample_set"):
-        return tasks.sample_set(key, count)  # pyright: ignore[reportAttributeAccessIssue]
-    return jax.vmap(tasks.sample)(jax.random.split(key, count))
 
 
 def assessed_updates(inner: InnerLoop, where: EvaluationSet) -> np.ndarray:
@@ -77,7 +66,11 @@ def evaluate_set(inner: InnerLoop, where: EvaluationSet, meta: PyTree, key: Arra
         Metrics ``[count, points]``, ``return`` among them; the points are ``assessed_updates``.
     """
     assessed_updates(inner, where)
-    return _raise_all(inner, where.tasks, meta, key, where.seed, where.count, where.updates, where.stride)
+
+    def live(task: Task, key: Array) -> dict[str, Array]:
+        return raise_one(inner, meta, task, key, where.updates, where.stride)[1]
+
+    return jax.vmap(live)(set_tasks(where.tasks, where.count, where.seed), task_keys(key, 0, where.count))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,8 +111,8 @@ class LaneSet:
             steps_per_update=int(getattr(first.inner, "steps_per_update", 1)),
         )
 
-    def run(self, compiler: Compiler, meta: PyTree, keys: Array, stream_name: str) -> dict[str, Array]:
-        """``evaluate_set`` on the lanes, as one program: metrics ``[L, count, points]`` on the devices.
+    def run(self, compiler: Compiler, meta: PyTree, keys: Array, stream_name: str) -> dict[str, np.ndarray]:
+        """``evaluate_set`` on the lanes: metrics ``[L, count, points]`` on the host.
 
         Args:
             compiler: of the sweep.
@@ -127,12 +120,8 @@ class LaneSet:
             keys: [L] lane keys.
             stream_name: ``selection`` or ``final``: what selects must not be what is reported.
         """
-        where = self.where
-        static = (where.count, where.updates, where.stride)
-        lanes = (self.inner, self.tasks, meta, keys)
-        # Stream and seed are data, not structure: sets of one size, selection and report share a program.
-        numbers = (jnp.asarray(STREAMS[stream_name], jnp.int32), jnp.asarray(where.seed, jnp.uint32))
-        return compiler.run("evaluate", _evaluate_lane, lanes, shared=numbers, static=static)
+        number = STREAMS[stream_name]
+        return raise_in_blocks(compiler, self.where, self.inner, self.tasks, meta, keys, number)
 
     def scores(self, returns: np.ndarray) -> dict[str, float]:
         """``scores_of`` one lane's returns ``[count, points]``."""
@@ -218,55 +207,3 @@ def _time_to(returns: np.ndarray, env_steps: np.ndarray, threshold: float) -> di
     stride = env_steps[-1] - env_steps[-2] if len(env_steps) > 1 else env_steps[-1]
     steps = np.where(solved, env_steps[np.argmax(holds, axis=1)], env_steps[-1] + stride)
     return {"steps_to_threshold": float(np.mean(steps)), "success": float(np.mean(solved))}
-
-
-def _evaluate_lane(
-    inner: Any,
-    tasks: Any,
-    meta: PyTree,
-    key: Array,
-    number: Array,
-    seed: Array,
-    count: int,
-    updates: int,
-    stride: int,
-) -> dict[str, Array]:
-    return _raise_all(inner, tasks, meta, jax.random.fold_in(key, number), seed, count, updates, stride)
-
-
-def _raise_all(
-    inner: Any,
-    tasks: Any,
-    meta: PyTree,
-    key: Array,
-    seed: Array | int,
-    count: int,
-    updates: int,
-    stride: int,
-) -> dict[str, Array]:
-    drawn = set_tasks(tasks, count, seed)
-    keys = jax.random.split(key, count)
-    return jax.vmap(lambda task, key: raise_one(inner, meta, task, key, updates, stride)[1])(drawn, keys)
-
-
-def raise_one(
-    inner: Any, meta: PyTree, task: Task, key: Array, updates: int, stride: int
-) -> tuple[PyTree, dict[str, Array]]:
-    """One lifetime: the learner at its end, and its metrics ``[points]``."""
-    birth_key, first_key, life_key = jax.random.split(key, 3)
-    state = inner.init(birth_key, meta, task)
-    assessable = isinstance(inner, Assessable)
-
-    def stretch(state: PyTree, key: Array) -> tuple[PyTree, dict[str, Array]]:
-        live_key, judge_key = jax.random.split(key)
-        state, outs = unroll(inner, live_key, meta, state, stride)
-        if assessable:
-            return state, inner.assess(judge_key, meta, state)
-        state, evaluation = inner.evaluate(judge_key, meta, state, outs, None)
-        return state, {"return": evaluation.score}
-
-    grown, lived = jax.lax.scan(stretch, state, jax.random.split(life_key, updates // stride))
-    if not assessable:
-        return grown, lived
-    newborn = inner.assess(first_key, meta, state)
-    return grown, jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), newborn, lived)

@@ -57,6 +57,7 @@ class Context:
         on_chunk: called with the step after every chunk; for tests.
         checkpoint_seconds: at most this much work is lost to a kill.
         run_s: seconds spent in packs, compilation included.
+        width: lanes of the last pack, padding included; 0: none has run.
     """
 
     spec: SweepSpec
@@ -69,6 +70,7 @@ class Context:
     on_chunk: Callable[[int], None] | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     run_s: float = 0.0
+    width: int = 0
 
 
 def pack_folder(context: Context, points: Sequence[Point]) -> Path:
@@ -94,6 +96,7 @@ class PackRun:
         spec = context.spec
         self._program = OuterProgram(context.compiler, [p.outer for p in points], spec.seeds)
         self._sets = self._lane_sets()
+        context.width = self._program.width
         self.folder = pack_folder(context, points)
         self._pending: list[tuple[int, dict[str, np.ndarray]]] = []
         self._best: float | None = None

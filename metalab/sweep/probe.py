@@ -1,7 +1,7 @@
 """Probes: how much of the truth about its states a learner's representation tells a linear reader.
 
 Learners are raised as in an evaluation; at the end of life each gives features of its states, the truth
-about them and which of them it visits (``Probe``). A ridge regression fitted on one half of the lifetimes
+about them and which of them count (``Probe``). A ridge regression fitted on one half of the lifetimes
 predicts the other half's truth, and the other way round; R^2 is over both. A representation that means
 something else in every lifetime tells nothing here, however rich it is.
 
@@ -21,7 +21,8 @@ import pandas as pd
 from jax import Array
 
 from metalab.protocols import Probe, PyTree
-from metalab.sweep.evaluation import LaneSet, raise_one, set_tasks
+from metalab.sweep.evaluation import LaneSet
+from metalab.sweep.lives import raise_one, set_tasks, task_keys
 from metalab.sweep.program import STREAMS, Compiler, stream
 from metalab.sweep.records import evaluation_frame
 
@@ -49,7 +50,7 @@ def probe_set(
         ``[L]`` each: ``prediction_r2``, ``prediction_r2_untrained`` and their difference
         ``prediction_r2_gain``.
     """
-    fresh = compiler.run("init_meta", _init_meta, (one.inner, keys))
+    fresh = compiler.run("init_meta", _init_meta, (one.inner, keys), quick=True)
     where = one.where
     numbers = (jnp.asarray(STREAMS["final"], jnp.int32), jnp.asarray(where.seed, jnp.uint32))
     static = (where.count, where.updates, where.stride)
@@ -131,7 +132,7 @@ def _probe_lane(
 ) -> Probe:
     """Probes of one lane's lifetimes, leaves ``[count, ...]``: the learners that the evaluation raised."""
     drawn = set_tasks(tasks, count, seed)
-    keys = jax.random.split(jax.random.fold_in(key, number), count)
+    keys = task_keys(jax.random.fold_in(key, number), 0, count)
 
     def live(task: PyTree, key: Array) -> Probe:
         grown, _ = raise_one(inner, meta, task, key, updates, stride)

@@ -29,6 +29,9 @@ __all__ = ["STREAMS", "Compilation", "Compiler", "OuterProgram", "lane_keys", "l
 # Streams of a lane's key: what one of them draws never depends on how often another was used.
 STREAMS = {"init": 0, "train": 1, "selection": 2, "final": 3, "birth": 4}
 
+# Half the time to compile, code that is several times slower.
+_QUICK = {"xla_backend_optimization_level": 0}
+
 
 @dataclasses.dataclass(frozen=True)
 class Compilation:
@@ -52,12 +55,16 @@ class Compilation:
 class Compiler:
     """Compiles functions over lanes and remembers them by what they are given.
 
+    Args:
+        quick: everything runs a few times only.
+
     Attributes:
         mesh: the local devices.
         compilations: in the order they happened.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, quick: bool = False) -> None:
+        self._quick = quick
         self.mesh = devices.lane_mesh()
         self.compilations: list[Compilation] = []
         self._compiled: dict[Hashable, Callable[..., Any]] = {}
@@ -75,6 +82,7 @@ class Compiler:
         shared: Sequence[Array] = (),
         static: Sequence[Hashable] = (),
         donate: Sequence[int] = (),
+        quick: bool = False,
     ) -> Any:
         """Runs ``function(*lane, *shared, *static)`` on every lane.
 
@@ -85,6 +93,7 @@ class Compiler:
             shared: arrays that every lane gets whole.
             static: hashable arguments that make another program.
             donate: positions in ``lanes`` whose buffers may be reused.
+            quick: it runs a few times only: compile it in less time instead of making it fast.
 
         Returns:
             What ``function`` returns, leaves ``[L, ...]``, left on the devices.
@@ -96,7 +105,11 @@ class Compiler:
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
         key = (function, structure, shapes, tuple(static), tuple(donate))
         if key not in self._compiled:
-            self._compiled[key] = self._compile(name, function, placed, common, tuple(static), tuple(donate))
+            on_cpu = self.mesh.devices.flat[0].platform == "cpu"
+            options = _QUICK if (quick or self._quick) and on_cpu else None
+            self._compiled[key] = self._compile(
+                name, function, placed, common, tuple(static), tuple(donate), options
+            )
         return self._compiled[key](*placed, *common)
 
     def _compile(
@@ -107,6 +120,7 @@ class Compiler:
         shared: tuple[Array, ...],
         static: tuple[Hashable, ...],
         donate: tuple[int, ...],
+        options: dict[str, Any] | None,
     ) -> Callable[..., Any]:
         count = len(lanes)
 
@@ -127,7 +141,7 @@ class Compiler:
         start = time.perf_counter()
         lowered = jax.jit(mapped, donate_argnums=donate).lower(*lanes, *shared)
         traced = time.perf_counter()
-        compiled = lowered.compile()
+        compiled = lowered.compile(compiler_options=options)
         done = time.perf_counter()
         memory = compiled.memory_analysis()
         self.compilations.append(
@@ -187,7 +201,7 @@ class OuterProgram:
 
     def init(self) -> PyTree:
         """The outer states at step 0, leaves ``[L, ...]``."""
-        return self.compiler.run("init", _init, (self.loops, self.keys))
+        return self.compiler.run("init", _init, (self.loops, self.keys), quick=True)
 
     def template(self) -> PyTree:
         """Shapes, dtypes and shardings of what ``init`` and ``start_keeping`` return."""
@@ -220,16 +234,16 @@ class OuterProgram:
 
     def meta_params(self, state: PyTree) -> PyTree:
         """The meta-parameters that the states hold, leaves ``[L, ...]``."""
-        return self.compiler.run("meta_params", _meta_params, (self.loops, state))
+        return self.compiler.run("meta_params", _meta_params, (self.loops, state), quick=True)
 
     def start_keeping(self, state: PyTree) -> dict[str, Any]:
         """Nothing has been selected yet: the initial meta-parameters with a score of -inf."""
-        return self.compiler.run("start_keeping", _start_keeping, (self.loops, state))
+        return self.compiler.run("start_keeping", _start_keeping, (self.loops, state), quick=True)
 
     def keep_better(self, kept: dict[str, Any], meta: PyTree, score: Array, step: int) -> dict[str, Any]:
         """Keeps ``meta`` in the lanes where ``score`` [L] is finite and above the score kept so far."""
         shared = (jnp.asarray(step, jnp.int32),)
-        return self.compiler.run("keep_better", _keep_better, (kept, meta, score), shared=shared)
+        return self.compiler.run("keep_better", _keep_better, (kept, meta, score), shared=shared, quick=True)
 
 
 def _init(loop: OuterLoop, key: Array) -> PyTree:

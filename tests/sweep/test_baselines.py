@@ -14,7 +14,7 @@ from inner_loops.tasks.delayed_chains import DelayedChains
 from metalab.spec import Baseline, EvaluationSet
 from metalab.sweep.baselines import _batches, _outcome
 from metalab.sweep.engine import run_sweep
-from metalab.sweep.evaluation import set_tasks
+from metalab.sweep.lives import set_tasks
 from metalab.tracking import Store
 from tests.sweep import toy
 
@@ -120,5 +120,5 @@ def test_a_world_that_does_not_know_its_optimum_is_not_asked_for_it() -> None:
 
 
 def test_batches_have_one_width() -> None:
-    sizes = [(len(batch), width) for batch, width in _batches(range(50), 3, 2)]
+    sizes = [(len(batch), width) for batch, width in _batches(range(50), 3, 2, 64)]
     assert sizes == [(21, 64), (21, 64), (8, 64)]  # 64 // 3 = 21 settings of 3 seeds: 63 lanes, padded to 64

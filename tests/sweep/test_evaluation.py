@@ -7,8 +7,9 @@ import pytest
 
 from metalab.errors import MetalabError
 from metalab.spec import EvaluationSet
+from metalab.sweep import lives
 from metalab.sweep.evaluation import LaneSet, assessed_updates, evaluate_set, final_score, scores_of
-from metalab.sweep.program import Compiler
+from metalab.sweep.program import STREAMS, Compiler
 from tests.sweep.toy import Parabola, Targets
 
 SET = EvaluationSet(
@@ -78,15 +79,18 @@ def test_selection_and_report_agree_on_the_final_return() -> None:
     assert chosen == pytest.approx(scores_of(returns, ages * 4, None)["return"], rel=1e-5)
 
 
-def test_sets_of_one_size_share_a_program_and_meet_their_own_tasks() -> None:
-    compiler = Compiler()
+def test_sets_share_a_program_and_meet_their_own_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lives, "BLOCK", {"cpu": 3})
+    compiler, noisy = Compiler(), Parabola(noise=0.5)
     width = compiler.mesh.size
     meta = {"log_rate": jnp.full(width, jnp.log(0.25))}
     keys = jax.random.split(jax.random.key(5), width)
-    for seed in (1, 2):
-        where = dataclasses.replace(SET, seed=seed)
+    for seed, count, updates in ((1, 3, 4), (2, 5, 8)):  # five tasks are a block of three and one of two
+        where = dataclasses.replace(SET, inner=noisy, seed=seed, count=count, updates=updates)
         one = LaneSet.of([where], width, lambda tree: tree)
         found = one.run(compiler, meta, keys, "final")["return"]
-        alone = evaluate_set(where.inner, where, {"log_rate": jnp.log(0.25)}, keys[0])["return"]
-        np.testing.assert_allclose(found, np.stack([alone] * width), rtol=1e-5)
+        for lane in range(width):
+            own = jax.random.fold_in(keys[lane], STREAMS["final"])
+            alone = evaluate_set(where.inner, where, {"log_rate": jnp.log(0.25)}, own)["return"]
+            np.testing.assert_allclose(found[lane], alone, rtol=1e-5)
     assert compiler.count("evaluate") == 1
