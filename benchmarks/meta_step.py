@@ -34,7 +34,7 @@ LIFETIMES, ENVS, STEPS, UPDATES, PREDICTIONS = 16, 16, 20, 5, 8
 
 def main() -> None:
     """Measures and prints one table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=7, help="measurements of each; the median is shown")
     repeats = parser.parse_args().repeats
     device = jax.devices()[0]
@@ -47,7 +47,8 @@ def main() -> None:
             "core, plain scan": core_alone(plain_scan(core), core, size),
         }
         for name, (cpu, wall, memory, compiling) in measure(cases, repeats).items():
-            print(f"{core:5s} {size:5d}  {name:17s} {cpu:6.3f}   {wall:7.3f}   {memory:15.1f}   {compiling:9.1f}")
+            figures = f"{cpu:6.3f}   {wall:7.3f}   {memory:15.1f}   {compiling:9.1f}"
+            print(f"{core:5s} {size:5d}  {name:17s} {figures}")
 
 
 def meta_step(core: str, size: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:

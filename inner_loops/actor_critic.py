@@ -46,12 +46,12 @@ class Episodes(NamedTuple):
     Attributes:
         running: [B] score of the episode in progress.
         last: [B] score of the last episode that ended; zero before the first.
-        count: [B] int32 episodes ended.
+        ended: [B] int32 number of episodes that ended.
     """
 
     running: Array
     last: Array
-    count: Array
+    ended: Array
 
 
 class AgentState(NamedTuple):
@@ -330,5 +330,5 @@ def _count(episodes: Episodes, score: Array, done: Array) -> Episodes:
     return Episodes(
         running=jnp.where(done, 0.0, running),
         last=jnp.where(done, running, episodes.last),
-        count=episodes.count + done,
+        ended=episodes.ended + done,
     )

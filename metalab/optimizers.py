@@ -6,7 +6,7 @@ An optax transformation is a closure over floats and cannot be stacked; these ho
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,7 @@ class Adam:
             return optax.scale_by_learning_rate(rate)
         length = self.decay_steps
 
-        def schedule(count: Array) -> Array:
+        def schedule(count: Any) -> Array:
             cycle = jnp.minimum(jnp.floor(count / length), self.cycles - 1)
             phase = jnp.clip(count / length - cycle, 0.0, 1.0)
             shape = 0.5 * (1.0 + jnp.cos(jnp.pi * phase))

@@ -30,9 +30,9 @@ class _Heads(nn.Module):
         hidden = hidden.reshape(-1)
         for width in self.hidden_sizes:
             hidden = nn.relu(nn.Dense(width)(hidden))
-        zero = nn.initializers.zeros_init()
+        zero, usual = nn.initializers.zeros_init(), nn.initializers.lecun_normal()
         return {
-            name: nn.Dense(size, name=name, **({"kernel_init": zero} if name == "logits" else {}))(hidden)
+            name: nn.Dense(size, name=name, kernel_init=zero if name == "logits" else usual)(hidden)
             for name, size in self.heads
         }
 

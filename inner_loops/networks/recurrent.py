@@ -150,8 +150,8 @@ def _lstm_replay_backward(residuals: tuple[Any, ...], d_output: Array):
             ],
             axis=-1,
         )
-        carried = (d_gates @ params.recurrent.T, d_cell * f)
-        return tuple(jnp.where(reset_t, 0.0, x) for x in carried), (d_gates, d_gates @ params.inputs.T)
+        d_hidden, d_cell = (jnp.where(reset_t, 0.0, x) for x in (d_gates @ params.recurrent.T, d_cell * f))
+        return (d_hidden, d_cell), (d_gates, d_gates @ params.inputs.T)
 
     zero = jnp.zeros_like(d_output[0])
     xs = (d_output, inputs, _carried(hidden, reset), cell, _carried(cell, reset), reset)

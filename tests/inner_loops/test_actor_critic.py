@@ -36,13 +36,13 @@ def test_rollout_is_one_continuous_record():
     assert jnp.all(record.obs[1:][record.done] < 2) and jnp.all(record.next_obs[record.done] >= 6)
     later, following = jax.jit(A2C_AGENT._rollout)(jax.random.key(3), state)
     np.testing.assert_array_equal(following.obs[0], record.obs[-1])
-    np.testing.assert_array_equal(later.episodes.count, [4] * 4)  # 14 steps of length 3
+    np.testing.assert_array_equal(later.episodes.ended, [4] * 4)  # 14 steps of length 3
 
 
 def test_episode_scores_survive_the_reset():
     state, record = jax.jit(A2C_AGENT._rollout)(jax.random.key(2), newborn())
     np.testing.assert_allclose(state.episodes.last, record.reward[5])  # the last end was at step 5
-    np.testing.assert_array_equal(state.episodes.count, [2] * 4)
+    np.testing.assert_array_equal(state.episodes.ended, [2] * 4)
     np.testing.assert_allclose(state.episodes.running, record.reward[6])
 
 

@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from inner_loops.actor_critic import ActorCritic
 from inner_loops.critics import TabularCritic
@@ -58,7 +59,7 @@ def test_meta_gradient_equals_central_differences(core, optimizer):
             adam = Adam(learning_rate=0.05, eps=1e-4)  # no stopped moments: differentiable as it stands
             inner = dataclasses.replace(inner, optimizer=adam)
         meta = inner.init_meta(jax.random.key(0))
-        flat, unflatten = jax.flatten_util.ravel_pytree(meta)
+        flat, unflatten = ravel_pytree(meta)
         loss = jax.jit(lambda x: truncated_loss(inner, unflatten(x), 3))
         gradient = jax.jit(jax.grad(loss))(flat)
         directions = jax.random.normal(jax.random.key(3), (8, flat.size))
