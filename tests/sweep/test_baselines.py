@@ -31,7 +31,7 @@ BASELINES = (
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, compiled_once: None) -> Store:
+def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Store:
     root = tmp_path_factory.mktemp("baselines")
     shutil.copy(empty_store, root / "mlflow.db")
     spec = toy.make_spec(seeds=2, outer_steps=2, baselines=BASELINES)
