@@ -161,7 +161,7 @@ def curves_frame(
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def final_score(returns: Array, ages: np.ndarray) -> Array:
+def final_score(returns: Array | np.ndarray, ages: np.ndarray) -> Array:
     """The mean over the tasks of the mean of the last assessments: ``[..., count, points] -> [...]``.
 
     ``ages`` [points] tells whether the first assessment was at birth, which is no part of life's end.
@@ -170,7 +170,7 @@ def final_score(returns: Array, ages: np.ndarray) -> Array:
     return jnp.mean(returns[..., -min(LAST, points) :], axis=(-1, -2))
 
 
-def life_score(returns: Array, ages: np.ndarray) -> Array:
+def life_score(returns: Array | np.ndarray, ages: np.ndarray) -> Array:
     """The mean over the tasks of the mean over life, birth left out: ``[..., count, points] -> [...]``."""
     lived = int(ages[0] == 0 and len(ages) > 1)
     return jnp.mean(returns[..., lived:], axis=(-1, -2))
