@@ -24,17 +24,16 @@ import jax
 import numpy as np
 import pandas as pd
 import yaml
-from jax import Array
 
 from metalab import devices
 from metalab.errors import MetalabError, cause_of
-from metalab.protocols import Assessable, InnerLoop, PyTree
+from metalab.protocols import Assessable, PyTree
 from metalab.spec import Baseline, EvaluationSet, Point, SweepSpec
-from metalab.sweep.evaluation import LaneSet, curves_frame, score_sets
+from metalab.sweep.evaluation import LaneSet, curves_frame, score_sets, untrained_meta
 from metalab.sweep.guard import SweepStopped
 from metalab.sweep.lives import set_tasks
 from metalab.sweep.pack import Context
-from metalab.sweep.program import lane_keys, stream
+from metalab.sweep.program import lane_keys
 from metalab.sweep.records import digest_of, interval_rows
 from metalab.sweep.space import grid_points, parse_space
 from metalab.sweep.study import sampled_points
@@ -188,14 +187,10 @@ def _evaluate(
 
     one = LaneSet.of(sets, seeds, spread)
     keys = spread(lane_keys(len(sets), seeds))
-    meta = compiler.run("init_meta", _init_meta, (one.inner, keys), quick=True)
+    meta = untrained_meta(compiler, one.inner, keys)
     curves = one.run(compiler, meta, keys, stream_name)
     lanes = len(sets) * seeds
     return one, {metric: values[:lanes] for metric, values in curves.items()}
-
-
-def _init_meta(inner: InnerLoop, key: Array) -> PyTree:
-    return inner.init_meta(stream(key, "birth"))
 
 
 def _most(context: Context) -> int:

@@ -19,7 +19,7 @@ from metalab.errors import MetalabError
 from metalab.protocols import Assessable, InnerLoop, PyTree, Task
 from metalab.spec import EvaluationSet
 from metalab.sweep.lives import raise_in_blocks, raise_one, set_tasks, task_keys
-from metalab.sweep.program import STREAMS, Compiler, lanes_of
+from metalab.sweep.program import STREAMS, Compiler, lanes_of, stream
 from metalab.sweep.records import evaluation_frame
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "life_score",
     "score_sets",
     "scores_of",
+    "untrained_meta",
 ]
 
 LAST = 3  # assessments at the end of life whose mean is its final return
@@ -159,6 +160,15 @@ def curves_frame(
         for name, found in curves.items()
     ]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def untrained_meta(compiler: Compiler, inner: InnerLoop, keys: Array) -> PyTree:
+    """Meta-parameters ``[L, ...]`` as they are initialised, for lanes of learners and their keys ``[L]``."""
+    return compiler.run("init_meta", _init_meta, (inner, keys), quick=True)
+
+
+def _init_meta(inner: InnerLoop, key: Array) -> PyTree:
+    return inner.init_meta(stream(key, "birth"))
 
 
 def final_score(returns: Array | np.ndarray, ages: np.ndarray) -> Array:

@@ -18,13 +18,15 @@ from metalab.components import as_arrays
 from metalab.contracts import ContractError, check_probe
 from metalab.errors import MetalabError
 from metalab.spec import EvaluationSet
-from metalab.sweep.evaluation import LaneSet, curves_frame, score_sets
+from metalab.sweep.evaluation import LaneSet, curves_frame, score_sets, untrained_meta
 from metalab.sweep.probe import probe_frame, probe_set
 from metalab.sweep.program import Compiler, lane_keys
 from metalab.sweep.records import interval, interval_rows, load_meta_params
 from metalab.tracking import Handle, Store, client_of
 
 __all__ = ["evaluate_run"]
+
+Curves = Mapping[str, np.ndarray]
 
 
 def evaluate_run(run_id: str, task_names: Sequence[str], root: Path) -> list[dict[str, Any]]:
@@ -37,6 +39,8 @@ def evaluate_run(run_id: str, task_names: Sequence[str], root: Path) -> list[dic
         run_id: of a finished point.
         task_names: suites, see ``metalab.config.load_suite``.
         root: folder of the store.
+
+    Beside the run's own meta-parameters stand untrained ones (``untrained_return``).
 
     Returns:
         One row per suite and metric: run, suite, metric, mean, low, high, seeds.
@@ -90,8 +94,10 @@ def _evaluate(
             check_probe(where.inner, where.tasks)
         except ContractError as error:
             raise MetalabError(f"suite {where.name}: probe: {error}") from error
-    one, curves, probes = _curves(compiler, where, meta, len(steps))
+    one, curves, untrained, probes = _curves(compiler, where, meta, len(steps))
     finals = score_sets({where.name: one}, {where.name: curves})
+    unlearned = score_sets({where.name: one}, {where.name: untrained})
+    finals[f"final/{where.name}/untrained_return"] = unlearned[f"final/{where.name}/return"]
     finals |= {f"final/{where.name}/{metric}": values for metric, values in probes.items()}
     # The metric's step is the end of meta-training, where the sweep's own final metrics stand.
     last = max((point.step for point in store.client.get_metric_history(run.run_id, "objective")), default=0)
@@ -104,8 +110,12 @@ def _evaluate(
 
 def _curves(
     compiler: Compiler, where: EvaluationSet, meta: Any, seeds: int
-) -> tuple[LaneSet, Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
-    """The set, the curves ``[S, count, points]`` and, where it is asked for, the probe's scores ``[S]``."""
+) -> tuple[LaneSet, Curves, Curves, Curves]:
+    """The set, curves ``[S, count, points]``, the same of untrained meta-parameters, and the probe's scores.
+
+    The untrained rule meets the same tasks with the same random numbers: what it reaches owes nothing to
+    meta-training.
+    """
     width = devices.pad_lanes(seeds, compiler.mesh.size)
 
     def spread(tree: Any) -> Any:
@@ -119,7 +129,8 @@ def _curves(
 
     keys = spread(lane_keys(1, seeds))
     curves = fetch(one.run(compiler, meta, keys, "final"))
-    return one, curves, probe_set(one, compiler, meta, keys, fetch) if where.probe else {}
+    untrained = fetch(one.run(compiler, untrained_meta(compiler, one.inner, keys), keys, "final"))
+    return one, curves, untrained, probe_set(one, compiler, meta, keys, fetch) if where.probe else {}
 
 
 def _append(path: Path, frame: pd.DataFrame) -> None:

@@ -21,9 +21,9 @@ import pandas as pd
 from jax import Array
 
 from metalab.protocols import Probe, PyTree
-from metalab.sweep.evaluation import LaneSet
+from metalab.sweep.evaluation import LaneSet, untrained_meta
 from metalab.sweep.lives import raise_one, set_tasks, task_keys
-from metalab.sweep.program import STREAMS, Compiler, stream
+from metalab.sweep.program import STREAMS, Compiler
 from metalab.sweep.records import evaluation_frame
 
 __all__ = ["cross_fitted_r2", "probe_frame", "probe_set"]
@@ -50,7 +50,7 @@ def probe_set(
         ``[L]`` each: ``prediction_r2``, ``prediction_r2_untrained`` and their difference
         ``prediction_r2_gain``.
     """
-    fresh = compiler.run("init_meta", _init_meta, (one.inner, keys), quick=True)
+    fresh = untrained_meta(compiler, one.inner, keys)
     where = one.where
     numbers = (jnp.asarray(STREAMS["final"], jnp.int32), jnp.asarray(where.seed, jnp.uint32))
     static = (where.count, where.updates, where.stride)
@@ -113,10 +113,6 @@ def _ridge(fit: tuple[np.ndarray, np.ndarray], features: np.ndarray) -> np.ndarr
     gram = standard.T @ standard / len(truth) + PENALTY * np.eye(standard.shape[1])
     weights = np.linalg.solve(gram, standard.T @ (truth - truth.mean()) / len(truth))
     return truth.mean() + (features - centre) / scale @ weights
-
-
-def _init_meta(inner: Any, key: Array) -> PyTree:
-    return inner.init_meta(stream(key, "birth"))
 
 
 def _probe_lane(
