@@ -78,6 +78,8 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     if panel.log_x:
         axes.set_xscale("log")
         _plain_decades(axes.xaxis)
+    else:
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(5))  # step counts are long labels for a small panel
     if panel.log_y:
         axes.set_yscale("log")
         _plain_decades(axes.yaxis)
