@@ -12,10 +12,29 @@ import jax.numpy as jnp
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
-from metalab.protocols import AdaptiveTaskDistribution, InnerLoop, PyTree, StepOut, Task, TaskDistribution
+from metalab.protocols import (
+    AdaptiveTaskDistribution,
+    Evaluation,
+    InnerLoop,
+    PyTree,
+    StepOut,
+    Task,
+    TaskDistribution,
+)
 from metalab.trees import select
 
-__all__ = ["Slots", "advance", "born", "init_memory", "keep", "rebirth", "unroll"]
+__all__ = [
+    "Slots",
+    "advance",
+    "born",
+    "broken_of",
+    "init_memory",
+    "keep",
+    "rebirth",
+    "slot_metrics",
+    "taught",
+    "unroll",
+]
 
 _KEPT = "metalab_kept"
 
@@ -144,6 +163,45 @@ def advance(slots: Slots, state: PyTree, length: int, broken: Array | None) -> S
     age = jnp.minimum(slots.age + length, slots.lifetime)
     age = age if broken is None else jnp.where(broken, slots.lifetime, age)
     return slots._replace(state=state, age=age)
+
+
+def taught(
+    tasks: TaskDistribution, memory: PyTree, slots: Slots, evaluation: Evaluation, ended: Array
+) -> PyTree:
+    """The memory after a truncation: an adaptive task distribution learns from the lives that ended whole.
+
+    Args:
+        tasks: the distribution; one that does not adapt keeps its empty memory.
+        memory: before.
+        slots: with the tickets of the lives that were lived.
+        evaluation: of the truncation, leaves ``[P]``.
+        ended: [P] bool, the life is over.
+    """
+    if not isinstance(tasks, AdaptiveTaskDistribution):
+        return memory
+    return tasks.update(memory, slots.ticket, evaluation.score, ended & ~broken_of(evaluation))
+
+
+def slot_metrics(evaluation: Evaluation, ended: Array) -> dict[str, Array]:
+    """Means over the slots that are whole (a broken slot's numbers may not be finite), and shares of all."""
+    broken = broken_of(evaluation)
+
+    def mean(values: Array) -> Array:
+        return jnp.sum(jnp.where(broken, 0.0, values)) / jnp.maximum(jnp.sum(~broken), 1)
+
+    metrics = {f"inner/{name}": mean(value) for name, value in evaluation.metrics.items()}
+    if evaluation.loss is not None:
+        metrics["loss"] = mean(evaluation.loss)
+    return metrics | {
+        "score": mean(evaluation.score),
+        "broken": jnp.mean(broken.astype(jnp.float32)),
+        "ended": jnp.mean(ended.astype(jnp.float32)),
+    }
+
+
+def broken_of(evaluation: Evaluation) -> Array:
+    """[P] bool: lifetimes that have broken down; none where the inner loop cannot break."""
+    return jnp.zeros(evaluation.score.shape, bool) if evaluation.broken is None else evaluation.broken
 
 
 def _newborn(

@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from metalab.components import component, part, static
-from metalab.lifetimes import Slots, advance, born, init_memory, rebirth, unroll
-from metalab.protocols import AdaptiveTaskDistribution, Evaluation, InnerLoop, PyTree, TaskDistribution
+from metalab.lifetimes import Slots, advance, born, init_memory, rebirth, slot_metrics, taught, unroll
+from metalab.protocols import Evaluation, InnerLoop, PyTree, TaskDistribution
 
 __all__ = ["Fixed", "FixedState"]
 
@@ -58,13 +57,10 @@ class Fixed:
         keys = jax.random.split(live_key, self.num_slots)
         axes = (None, 0, 0, None if data is None else 0)
         states, evaluation = jax.vmap(self._live, axes)(state.meta, keys, slots, data)
-        broken = jnp.zeros(self.num_slots, bool) if evaluation.broken is None else evaluation.broken
-        new_slots = advance(slots, states, self.truncation, broken)
+        new_slots = advance(slots, states, self.truncation, evaluation.broken)
         ended = new_slots.age >= new_slots.lifetime
-        memory = state.memory
-        if isinstance(self.tasks, AdaptiveTaskDistribution):
-            memory = self.tasks.update(memory, slots.ticket, evaluation.score, ended & ~broken)
-        return FixedState(state.meta, new_slots, memory), _summary(evaluation, ended, broken)
+        memory = taught(self.tasks, state.memory, slots, evaluation, ended)
+        return FixedState(state.meta, new_slots, memory), slot_metrics(evaluation, ended)
 
     def meta_params(self, state: FixedState) -> PyTree:
         """The meta-parameters as initialised."""
@@ -75,19 +71,3 @@ class Fixed:
         remaining = slot.lifetime - slot.age
         state, outs = unroll(self.inner, unroll_key, meta, slot.state, self.truncation, batches, remaining)
         return self.inner.evaluate(evaluate_key, meta, state, outs, batches)
-
-
-def _summary(evaluation: Evaluation, ended: Array, broken: Array) -> dict[str, Array]:
-    """Means over the slots that are whole; a broken slot's numbers may not be finite."""
-
-    def mean(values: Array) -> Array:
-        return jnp.sum(jnp.where(broken, 0.0, values)) / jnp.maximum(jnp.sum(~broken), 1)
-
-    metrics = {f"inner/{name}": mean(value) for name, value in evaluation.metrics.items()}
-    if evaluation.loss is not None:
-        metrics["loss"] = mean(evaluation.loss)
-    return metrics | {
-        "score": mean(evaluation.score),
-        "broken": jnp.mean(broken.astype(jnp.float32)),
-        "ended": jnp.mean(ended.astype(jnp.float32)),
-    }

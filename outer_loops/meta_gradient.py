@@ -16,9 +16,9 @@ from jax import Array
 
 from metalab.components import component, number, part, static
 from metalab.gradients import MODES, differentiate_in
-from metalab.lifetimes import Slots, advance, born, init_memory, rebirth, unroll
+from metalab.lifetimes import Slots, advance, born, init_memory, rebirth, slot_metrics, taught, unroll
 from metalab.optimizers import Adam, OptimizerSettings
-from metalab.protocols import AdaptiveTaskDistribution, Evaluation, InnerLoop, PyTree, TaskDistribution
+from metalab.protocols import InnerLoop, PyTree, TaskDistribution
 from metalab.trees import all_finite, select
 
 __all__ = ["MetaGradient", "MetaGradientState"]
@@ -84,8 +84,8 @@ class MetaGradient:
         meta = optax.apply_updates(state.meta, updates)
         new_slots = advance(slots, inner_states, self.truncation, evaluation.broken)
         ended = new_slots.age >= new_slots.lifetime
-        metrics |= _summary(evaluation, ended, gradient)
-        memory = self._learn(state.memory, slots, evaluation, ended)
+        metrics |= slot_metrics(evaluation, ended) | {"meta_grad_norm": optax.global_norm(gradient)}
+        memory = taught(self.tasks, state.memory, slots, evaluation, ended)
         kept = select(finite, (meta, optimizer), (state.meta, state.optimizer))
         return MetaGradientState(*kept, new_slots, memory), metrics
 
@@ -135,12 +135,6 @@ class MetaGradient:
             gradient, metrics = _clipped_sum(per_slot, self.max_slot_norm)
         return jax.tree.map(lambda g: g / self.num_slots, gradient), (states, evaluation, metrics)
 
-    def _learn(self, memory: PyTree, slots: Slots, evaluation: Evaluation, ended: Array) -> PyTree:
-        if not isinstance(self.tasks, AdaptiveTaskDistribution):
-            return memory
-        counted = ended if evaluation.broken is None else ended & ~evaluation.broken
-        return self.tasks.update(memory, slots.ticket, evaluation.score, counted)
-
 
 def _name(inner: InnerLoop) -> str:
     rule = getattr(inner, "rule", None)
@@ -159,22 +153,3 @@ def _clipped_sum(per_slot: PyTree, max_norm: Array | float) -> tuple[PyTree, dic
     finite_norms = jnp.where(jnp.isfinite(norms), norms, 0.0)
     metrics = {"slot_grad_norm_median": jnp.median(finite_norms), "slot_grad_norm_max": jnp.max(finite_norms)}
     return jax.tree.map(combine, per_slot), metrics
-
-
-def _summary(evaluation: Evaluation, ended: Array, gradient: PyTree) -> dict[str, Array]:
-    """Means over the slots that are whole; a broken slot's numbers may not be finite."""
-    broken = jnp.zeros_like(ended) if evaluation.broken is None else evaluation.broken
-
-    def mean(values: Array, of: Array) -> Array:
-        return jnp.sum(jnp.where(of, values, 0.0)) / jnp.maximum(jnp.sum(of), 1)
-
-    whole = ~broken
-    assert evaluation.loss is not None
-    metrics = {f"inner/{name}": mean(value, whole) for name, value in evaluation.metrics.items()}
-    return metrics | {
-        "loss": mean(evaluation.loss, whole),
-        "score": mean(evaluation.score, whole),
-        "broken": jnp.mean(broken.astype(jnp.float32)),
-        "ended": jnp.mean(ended.astype(jnp.float32)),
-        "meta_grad_norm": optax.global_norm(gradient),
-    }
