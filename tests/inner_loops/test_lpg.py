@@ -184,14 +184,16 @@ def test_a_constant_next_prediction_does_not_read_the_agents():
     """With y(s_{t+1}) constant the rule's targets are the same whatever the last state's y is."""
 
     def last_targets(constant: bool, shift: float):
-        inner = learner(constant_next_prediction=constant)
+        # Chains of 2 and of 3 steps are both in the middle of an episode at the fifth step.
+        inner = dataclasses.replace(learner(constant_next_prediction=constant), rollout_length=5)
         meta = inner.init_meta(jax.random.key(0))
         state = inner.init(jax.random.key(2), meta, TASKS.sample(jax.random.key(1)))
         _, trajectory = inner._rollout(jax.random.key(3), state)
         inputs = inner._rule_inputs(state, trajectory)
         y = inputs.outputs["y"].at[-1, :, 0].add(shift)
         inputs = inputs._replace(outputs={**inputs.outputs, "y": y})
-        return jnp.where(trajectory.done[-1], 0.0, inner.rule.targets(meta, inputs).pi_hat[-1])
+        assert not jnp.any(trajectory.done[-1])
+        return inner.rule.targets(meta, inputs).pi_hat[-1]
 
     chex.assert_trees_all_equal(last_targets(True, 0.0), last_targets(True, 5.0))
     assert not jnp.allclose(last_targets(False, 0.0), last_targets(False, 5.0))

@@ -63,7 +63,7 @@ def agent(rule: LPG | A2C) -> tuple[ActorCritic, DelayedChains]:
     return ActorCritic(rule=rule, environment=tasks.environment, num_envs=4, rollout_length=6), tasks
 
 
-def test_the_probe_is_of_the_states_that_the_agent_visits() -> None:
+def test_the_probe_is_of_the_states_that_a_uniform_policy_visits() -> None:
     inner, tasks = agent(LPG(hidden_size=4, prediction_size=3))
     key = jax.random.key(0)
     meta = inner.init_meta(key)
@@ -73,10 +73,11 @@ def test_the_probe_is_of_the_states_that_the_agent_visits() -> None:
     np.testing.assert_allclose(np.exp(everywhere.features).sum(axis=-1), 1.0, rtol=1e-5)
     gamma = 0.99
     np.testing.assert_allclose(everywhere.targets[:6], [0, 0, -gamma, gamma, -1, 1], rtol=1e-5, atol=1e-6)
-    # An agent that is always right never meets chain 0.
+    # An agent that is always right never meets chain 0, and is asked about it all the same.
     sure = state.params | {"logits": state.params["logits"].at[:2].set(50.0 * jnp.eye(2))}
     right = inner.probe(key, meta, inner.init(key, meta, tasks.sample(key))._replace(params=sure))
-    np.testing.assert_array_equal(np.flatnonzero(right.visited), [0, 1, 3, 5])
+    np.testing.assert_array_equal(right.visited, everywhere.visited)
+    np.testing.assert_allclose(right.targets[:2], [gamma**2, gamma**2], rtol=1e-5)
 
 
 def test_a_rule_without_predictions_is_refused() -> None:
