@@ -40,6 +40,10 @@ def configure(count: int | None = None) -> None:
     if count is not None and count < 1:
         raise ValueError(f"number of devices: got {count}, expected at least 1")
     _use_disk_cache()
+    if jax.__version_info__ >= (0, 11):
+        # With the Shardy partitioner jaxlib 0.11.2 crashes while it compiles LPG on grid worlds for several
+        # CPU devices. Lanes share nothing, so the older partitioner loses nothing.
+        jax.config.update("jax_use_shardy_partitioner", False)
     if count is None and _chosen_by_user():
         return
     wanted = count or usable_cores()
