@@ -70,3 +70,10 @@ def test_lanes_lie_on_all_devices() -> None:
     mesh = devices.lane_mesh()
     placed = devices.place(jnp.zeros((2 * mesh.size, 3)), mesh)
     assert len(placed.sharding.device_set) == jax.local_device_count()
+
+
+@pytest.mark.parametrize(("version", "count"), [((0, 10, 2), 3), ((0, 11, 2), 1)])
+def test_several_cpu_devices_are_the_default_only_where_the_compiler_bears_them(monkeypatch, version, count):
+    monkeypatch.setattr(devices.jax, "__version_info__", version)
+    monkeypatch.setattr(devices, "usable_cores", lambda: 3)
+    assert devices.default_devices() == count
