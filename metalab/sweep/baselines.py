@@ -34,7 +34,7 @@ from metalab.sweep.guard import SweepStopped
 from metalab.sweep.lives import set_tasks
 from metalab.sweep.pack import Context
 from metalab.sweep.program import lane_keys
-from metalab.sweep.records import digest_of, interval_rows
+from metalab.sweep.records import digest_of, interval_rows, plain
 from metalab.sweep.space import grid_points, parse_space
 from metalab.sweep.study import sampled_points
 from metalab.tracking import Handle, flatten
@@ -285,7 +285,7 @@ def _record(context: Context, baseline: Baseline, run: Handle, outcome: _Outcome
 
 def _write_config(path: Path, baseline: Baseline, chosen: Mapping[str, Any]) -> None:
     content = {"name": baseline.name, **baseline.config, "chosen": dict(chosen)}
-    path.write_text(yaml.safe_dump(json.loads(json.dumps(content, default=str)), sort_keys=False))
+    path.write_text(yaml.safe_dump(plain(content), sort_keys=False))
 
 
 def _cells(values: Mapping[str, Any]) -> dict[str, Any]:

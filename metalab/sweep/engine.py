@@ -25,7 +25,7 @@ from metalab.sweep.guard import StopRequest, SweepStopped, sweep_lock
 from metalab.sweep.pack import CHECKPOINT_SECONDS, Context, PackRun, pack_folder
 from metalab.sweep.plan import split
 from metalab.sweep.program import Compiler
-from metalab.sweep.records import digest_of
+from metalab.sweep.records import digest_of, plain
 from metalab.sweep.study import make_study
 from metalab.tracking import Handle, Store, flatten, safe_name
 from metalab.trees import group_by_structure
@@ -139,7 +139,7 @@ class _Sweep:
         params = {"seeds": self._spec.seeds, **flatten(dataclasses.asdict(self._spec.budget), "budget.")}
         parent = self._store.open("sweep", self._digest, name, tags=tags, params=params)
         self._parent = parent
-        self._upload("sweep.yaml", yaml.safe_dump(_plain(self._spec.config), sort_keys=False))
+        self._upload("sweep.yaml", yaml.safe_dump(plain(self._spec.config), sort_keys=False))
         try:
             finished = self._points()
             if not self._single:
@@ -298,7 +298,3 @@ class _Sweep:
         path = self._context.folder / name
         path.write_text(text)
         self._store.artifact(self._parent.run_id, path)
-
-
-def _plain(config: Mapping[str, Any]) -> Any:
-    return json.loads(json.dumps(config, default=str))

@@ -7,7 +7,6 @@ a checkpoint: what a resumed run logs again is what was logged before, to the sa
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from metalab.sweep.records import (
     digest_of,
     interval_rows,
     over_seeds,
+    plain,
     save_meta_params,
     series_frame,
 )
@@ -266,7 +266,7 @@ class PackRun:
             pd.concat(frames, ignore_index=True).to_parquet(folder / "evaluation.parquet")
         kept_at = {"outer_steps": steps[lanes].tolist(), "point": point.digest}
         save_meta_params(folder, _cut(meta, lanes), kept_at)
-        (folder / "config.yaml").write_text(yaml.safe_dump(_plain(point.config), sort_keys=False))
+        (folder / "config.yaml").write_text(yaml.safe_dump(plain(point.config), sort_keys=False))
         store.artifact(run.run_id, folder)
         store.tag(run.run_id, **{"metalab.diverged": self._history.diverged(lanes) or None})
         store.close(run.run_id, "FINISHED")
@@ -300,8 +300,3 @@ class PackRun:
 
 def _cut(tree: PyTree, lanes: slice) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[lanes], tree)
-
-
-def _plain(config: Mapping[str, Any]) -> Any:
-    """Plain containers, as YAML's safe dumper wants them."""
-    return json.loads(json.dumps(config, default=str))

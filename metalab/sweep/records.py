@@ -24,6 +24,7 @@ __all__ = [
     "interval_rows",
     "load_meta_params",
     "over_seeds",
+    "plain",
     "save_meta_params",
     "series_frame",
 ]
@@ -200,3 +201,8 @@ def load_meta_params(folder: Path, template: Any) -> Any:
         return found
 
     return jax.tree_util.tree_map_with_path(pick, template)
+
+
+def plain(config: Mapping[str, Any]) -> Any:
+    """Plain containers, as YAML's safe dumper wants them."""
+    return json.loads(json.dumps(config, default=str))
