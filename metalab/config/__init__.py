@@ -3,6 +3,7 @@
 from metalab.config.build import build_component, merge, to_config
 from metalab.config.compose import find
 from metalab.config.load import load
+from metalab.config.maker import PointMaker
 from metalab.config.points import (
     build_baseline_sets,
     build_evaluation_sets,
@@ -12,6 +13,7 @@ from metalab.config.points import (
 )
 
 __all__ = [
+    "PointMaker",
     "build_baseline_sets",
     "build_component",
     "build_evaluation_sets",

@@ -24,7 +24,7 @@ from metalab.config.build import merge
 from metalab.errors import ConfigError, cause_of, nearest
 from metalab.resources import SWEEPS, sweep_names
 
-__all__ = ["find", "raw_config", "resolved", "set_value"]
+__all__ = ["find", "raw_config", "resolved", "set_value", "with_values"]
 
 _RESOLVER = re.compile(r"\$\{\s*[\w.]+\s*:")
 
@@ -78,6 +78,18 @@ def resolved(config: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(key, cause_of(error)) from error
     assert isinstance(plain, dict)
     return plain  # pyright: ignore[reportReturnType]
+
+
+def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration in which dotted keys hold ``values``, set in their order.
+
+    Raises:
+        ConfigError: see ``set_value``.
+    """
+    copied = copy.deepcopy(dict(config))
+    for key, value in values.items():
+        set_value(copied, key, copy.deepcopy(value))
+    return copied
 
 
 def set_value(config: dict[str, Any], key: str, value: Any) -> None:

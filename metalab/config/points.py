@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from metalab.config.build import build_learner, build_outer, build_tasks, merge, to_config
-from metalab.config.compose import resolved, set_value
+from metalab.config.compose import resolved, with_values
 from metalab.config.schema import require_mapping
 from metalab.config.sections import read_set
 from metalab.errors import ConfigError, cause_of, nearest
@@ -20,11 +19,15 @@ from metalab.resources import SUITES, suite_names
 from metalab.spec import Baseline, EvaluationSet, Point, SweepSpec
 
 __all__ = [
+    "Loops",
     "build_baseline_sets",
     "build_evaluation_sets",
+    "build_loops",
     "build_suite",
+    "digest_of_config",
     "load_suite",
     "make_point",
+    "own_world",
     "point_of",
 ]
 
@@ -49,19 +52,53 @@ def make_point(spec: SweepSpec, number: int, values: Mapping[str, Any]) -> Point
 
 def point_of(raw: Mapping[str, Any], number: int, values: Mapping[str, Any]) -> Point:
     """``make_point`` on a raw configuration."""
-    config = copy.deepcopy(dict(raw))
-    for key, value in values.items():
-        set_value(config, key, copy.deepcopy(value))
-    config = resolved(config)
+    loops = build_loops(resolved(with_values(raw, values)))
+    return Point(
+        number=number,
+        values=dict(values),
+        config=loops.config,
+        outer=loops.outer,
+        digest=digest_of_config(loops.config),
+    )
+
+
+class Loops(NamedTuple):
+    """The components of a configuration, and the configuration with every field of theirs written out."""
+
+    tasks: Any
+    inner: Any
+    outer: Any
+    config: dict[str, Any]
+
+
+def build_loops(config: Mapping[str, Any]) -> Loops:
+    """The tasks, the learner and the outer loop of a resolved configuration.
+
+    Raises:
+        ConfigError: a value is not allowed there.
+    """
     tasks = build_tasks(config["tasks"])
     inner = build_learner(config["inner"], tasks)
     outer = build_outer(config["outer"], inner, tasks)
     # Every field is written out, defaults too: a default that changes later makes another point.
-    own_world = "environment" in config["inner"]
-    config["tasks"] = to_config(tasks, "tasks")
-    config["inner"] = to_config(inner, "inner", leave_out=() if own_world else ("environment",))
-    config["outer"] = to_config(outer, "outer", leave_out=("inner", "tasks"))
-    return Point(number=number, values=dict(values), config=config, outer=outer, digest=_digest(config))
+    written = {
+        "tasks": to_config(tasks, "tasks"),
+        "inner": to_config(inner, "inner", leave_out=() if own_world(config) else ("environment",)),
+        "outer": to_config(outer, "outer", leave_out=("inner", "tasks")),
+    }
+    return Loops(tasks, inner, outer, {**config, **written})
+
+
+def own_world(config: Mapping[str, Any]) -> bool:
+    """Whether the learner names an environment; without one it lives in that of its tasks."""
+    return "environment" in config["inner"]
+
+
+def digest_of_config(config: Mapping[str, Any]) -> str:
+    """The hash that identifies a point: of its configuration but for what cannot change its result."""
+    relevant = {key: value for key, value in config.items() if key not in _IRRELEVANT}
+    text = json.dumps(relevant, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def build_evaluation_sets(spec: SweepSpec, point: Point) -> dict[str, EvaluationSet]:
@@ -89,9 +126,7 @@ def build_baseline_sets(
     Raises:
         ConfigError: a value, or what a set changes, does not fit.
     """
-    config = copy.deepcopy({"inner": baseline.config["inner"]})
-    for key, value in values.items():
-        set_value(config, key, copy.deepcopy(value))
+    config = with_values({"inner": baseline.config["inner"]}, values)
     met = {name: raw for name, raw in spec.evaluation.sets.items() if raw.get("baselines", True)}
     return _sets(spec, met, config["inner"], f"baselines.{baseline.name}.inner")
 
@@ -165,9 +200,3 @@ def _set(
     where = f"{prefix}inner" if changed else inner_path or f"{prefix}inner"
     learner = build_learner(merge(inner, changed), built_tasks, where)
     return EvaluationSet(name=name, inner=learner, tasks=built_tasks, **read_set(raw, path))
-
-
-def _digest(config: Mapping[str, Any]) -> str:
-    relevant = {key: value for key, value in config.items() if key not in _IRRELEVANT}
-    text = json.dumps(relevant, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
