@@ -15,11 +15,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def test_a_run_is_found_again_by_its_digest(store: Store) -> None:
     first = store.open("point", "d1", "one", params={"a.b": 1}, tags={"metalab.number": 3})
     second = store.open("point", "d1", "one", params={"a.b": 1})
-    other_kind = store.open("baseline", "d1", "one")
-    assert first.run_id == second.run_id != other_kind.run_id
+    other = store.open("baseline", "d0", "one")
+    assert first.run_id == second.run_id != other.run_id
     assert first.start_ms == second.start_ms
     assert second.tags["metalab.number"] == "3"
-    assert store.find("point", "d2") is None
+    assert store.find("d2") is None
 
 
 def test_logging_twice_stores_once(store: Store) -> None:
@@ -44,7 +44,7 @@ def test_statuses_are_what_they_are_set_to(store: Store) -> None:
         run = store.open("point", status, status)
         assert store.client.get_run(run.run_id).info.status == "RUNNING"
         store.close(run.run_id, status)
-        found = store.find("point", status)
+        found = store.find(status)
         assert found is not None
         assert found.status == found.tags["metalab.status"] == status
 
@@ -53,8 +53,8 @@ def test_children_are_forgotten_with_their_parent(store: Store) -> None:
     parent = store.open("sweep", "p", "p")
     store.open("point", "child", "child", parent=parent.run_id)
     store.forget(parent.run_id)
-    assert store.find("sweep", "p") is None
-    assert store.find("point", "child") is None
+    assert store.find("p") is None
+    assert store.find("child") is None
 
 
 def test_artifacts_lie_under_the_root(store: Store, tmp_path: Path) -> None:
