@@ -1,6 +1,6 @@
 """Tracking: MLflow runs in one SQLite file or on a server, written in batches, found again by digest.
 
-The environment variable ``MLFLOW_TRACKING_URI`` says where they are; without it, ``mlflow.db`` under the root.
+The environment variable ``MLFLOW_TRACKING_URI`` says where they are; without it, ``mlflow.db`` in the root.
 The fluent API is not used: it marks an interrupted run FINISHED. Timestamps are the run's start plus one
 millisecond per step, so logging a point twice stores it once and a resumed run doubles nothing.
 """
