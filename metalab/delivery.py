@@ -6,6 +6,7 @@ once; params are equal; an artifact that was removed after its delivery is not m
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import shutil
@@ -73,6 +74,11 @@ def passing(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno not in _LASTING_ERRNO
 
 
+def _slim(run: Handle) -> Handle:
+    """Without what delivery does not need: the runs of a large sweep are all remembered."""
+    return dataclasses.replace(run, metrics={}, tags={})
+
+
 class Delivery:
     """Does operations in a store.
 
@@ -91,7 +97,6 @@ class Delivery:
             "tag": self._tag,
             "artifact": self._artifact,
             "close": self._close,
-            "forget": self._forget,
         }
 
     def apply(self, operation: Operation) -> None:
@@ -114,7 +119,7 @@ class Delivery:
                 raise MetalabError(
                     f"no run {digest}: it was deleted, or what should have opened it was refused"
                 )
-            self._runs[digest] = found
+            self._runs[digest] = _slim(found)
         return self._runs[digest]
 
     def _open(
@@ -129,7 +134,7 @@ class Delivery:
     ) -> None:
         parent_id = None if parent is None else self._run(parent).run_id
         opened = self._store.open(kind, run, name, parent=parent_id, tags=tags, start_ms=start_ms)
-        self._runs[run] = opened
+        self._runs[run] = _slim(opened)
 
         def log(part: Sequence[tuple[str, str]]) -> None:
             self._store.params(opened.run_id, dict(part))
@@ -160,13 +165,6 @@ class Delivery:
 
     def _close(self, run: str, status: str, end_ms: int) -> None:
         self._store.close(self._run(run).run_id, status, end_ms=end_ms)
-        del self._runs[run]  # nothing more is expected; a sweep has more runs than memory should hold
-
-    def _forget(self, run: str) -> None:
-        found = self._store.find(run)
-        if found is not None:
-            self._store.forget(found.run_id)
-        self._runs.clear()
 
     def _in_parts(
         self,

@@ -7,7 +7,6 @@ misses nothing. While the store is away everything waits in the file, across pro
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import threading
@@ -19,7 +18,7 @@ from typing import Any
 from metalab.delivery import Delivery, planned
 from metalab.errors import cause_of
 from metalab.spool import REJECTED, Operation, Spool
-from metalab.tracking import MAX_PARAM, MAX_TAG, Row, Store, texts
+from metalab.tracking import MAX_PARAM, MAX_TAG, Row, Store, redacted, texts
 
 __all__ = ["Outbox"]
 
@@ -53,6 +52,11 @@ class Outbox:
         self._refused: set[tuple[str, type[Exception]]] = set()
         self._thread = threading.Thread(target=self._work, name="outbox", daemon=True)
         self._thread.start()
+
+    @property
+    def delivered(self) -> int:
+        """Position up to which everything is delivered; 0: the store may know nothing of the sweep."""
+        return self._delivered
 
     @property
     def waiting(self) -> int:
@@ -110,10 +114,6 @@ class Outbox:
     def close(self, run: str, status: str) -> None:
         """Ends a run as FINISHED, FAILED or KILLED."""
         self._append("close", run, {"status": status, "end_ms": _now()})
-
-    def forget(self, run: str) -> None:
-        """Deletes a sweep's run and its children, if they exist; the digests are free for new ones."""
-        self._append("forget", run, {})
 
     def flush(self) -> int:
         """Brings everything to disk and returns the spool's length in bytes: the position for a commit."""
@@ -177,7 +177,7 @@ class Outbox:
                     self._waiting -= len(operations)
                     self._changed.notify_all()
         except Exception as error:  # the sweep goes on; what was not delivered is by the next outbox
-            self._say(f"recording in MLflow has ended ({cause_of(error)}); {self._spool.path} keeps the rest")
+            self._say(f"recording in MLflow has ended ({_cause(error)}); {self._spool.path} keeps the rest")
         finally:
             with self._changed:
                 self._ended = True
@@ -190,28 +190,28 @@ class Outbox:
             if self._stopping:
                 return []
             start, end = self._delivered, self._released
-        found = list(self._spool.read(start, end, _AT_ONCE))
-        # Forgetting is acknowledged alone: repeated together with what follows it, it would delete that.
-        before = list(itertools.takewhile(lambda item: item[0].name != "forget", found))
-        return before or found[:1]
+        return list(self._spool.read(start, end, _AT_ONCE))
 
     def _deliver(self, operations: Iterable[Operation]) -> bool:
-        """Does the operations, each as often as it takes; False: the outbox was stopped before the end."""
-        for operation in operations:
-            wait = _FIRST_WAIT
-            while not self._stopping and (error := self._try(operation)) is not None:
-                if wait == _FIRST_WAIT:
-                    self._say(
-                        f"MLflow does not take the sweep's records ({cause_of(error)}); the sweep goes on, "
-                        f"{self._spool.path} keeps them, and delivery is tried again"
-                    )
-                with self._changed:
-                    self._changed.wait_for(lambda: self._stopping, wait)
-                wait = min(2 * wait, _LONGEST_WAIT)
-            if self._stopping:
-                return False
-            if wait > _FIRST_WAIT:
-                self._say(f"MLflow takes the sweep's records again; {self._waiting} operations wait for it")
+        """Does the operations; False: the outbox was stopped before the last."""
+        return all(not self._stopping and self._insist(operation) for operation in operations)
+
+    def _insist(self, operation: Operation) -> bool:
+        """Does an operation as often as it takes; False: the outbox was stopped before it was done."""
+        wait, said = _FIRST_WAIT, False
+        while (error := self._try(operation)) is not None:
+            if not said and wait > _FIRST_WAIT:  # what half a second mends is not worth a word
+                said = True
+                self._say(
+                    f"MLflow does not take the sweep's records ({_cause(error)}); the sweep goes on, "
+                    f"{self._spool.path} keeps them, and delivery is tried again and again"
+                )
+            with self._changed:
+                if self._changed.wait_for(lambda: self._stopping, wait):
+                    return False
+            wait = min(2 * wait, _LONGEST_WAIT)
+        if said:
+            self._say(f"MLflow takes the sweep's records again; {self._waiting} operations wait for it")
         return True
 
     def _try(self, operation: Operation) -> Exception | None:
@@ -228,12 +228,12 @@ class Outbox:
         """Writes aside what the store will never take; says it once for each kind of it."""
         path = self._folder / REJECTED
         with path.open("a") as file:
-            file.write(json.dumps({"error": cause_of(error), "operation": operation}) + "\n")
+            file.write(json.dumps({"error": _cause(error), "operation": operation}) + "\n")
         kind = (operation.name, type(error))
         if kind not in self._refused:
             self._refused.add(kind)
             self._say(
-                f"MLflow refuses a {operation.name} of run {operation.run} ({cause_of(error)}); {path} keeps "
+                f"MLflow refuses a {operation.name} of run {operation.run} ({_cause(error)}); {path} keeps "
                 "it, and others of the kind"
             )
 
@@ -241,3 +241,8 @@ class Outbox:
 def _now() -> int:
     """Milliseconds of the epoch."""
     return time.time_ns() // 1_000_000
+
+
+def _cause(error: Exception) -> str:
+    """In one line, without the password that a server's address may hold."""
+    return redacted(cause_of(error))

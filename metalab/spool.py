@@ -24,7 +24,7 @@ class Operation(NamedTuple):
     """Something to do in MLflow.
 
     Attributes:
-        name: open, log, tag, artifact, close or forget.
+        name: open, log, tag, artifact or close.
         run: digest of the run.
         body: what else it takes, by name; JSON.
     """
