@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ __all__ = [
     "EvaluationSet",
     "EvaluationSettings",
     "Point",
+    "Pruner",
     "Study",
     "SweepSpec",
 ]
@@ -37,26 +38,53 @@ class Budget:
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
-    """How points are chosen from the search space.
+class Pruner:
+    """When a point is given up before its budget is spent.
 
     Attributes:
-        sampler: ``grid``, ``random``, ``qmc`` or ``tpe``.
+        kind: ``none``, ``median``, ``successive_halving``, ``hyperband`` or ``wilcoxon``.
+        startup_points: points that must have finished before any is pruned.
+        warmup_steps: outer steps before which nothing is pruned; for the two that halve, the first rung.
+        reduction_factor: of ``successive_halving`` and ``hyperband``: one point of so many passes a rung.
+        p_threshold: of ``wilcoxon``.
+        outer_steps: of a whole point, for ``hyperband``; None: those of the first point that finishes.
+    """
+
+    kind: str = "none"
+    startup_points: int = 5
+    warmup_steps: int = 0
+    reduction_factor: int = 3
+    p_threshold: float = 0.1
+    outer_steps: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """How points are chosen from the search space, and what makes one better than another.
+
+    Attributes:
+        sampler: ``grid`` (a list of points too), ``random``, ``qmc``, ``tpe``, ``cmaes`` or ``nsga2``.
         points: total number of points; None: the whole grid.
-        batch: points asked at once; None: as many as are left.
+        batch: points in flight at most; None: as many as fit.
         seed: of the sampler.
-        objective: a logged metric, for example ``evaluation/train/return``.
-        direction: ``maximize`` or ``minimize``.
+        objectives: logged metrics, for example ``evaluation/train/return``.
+        directions: ``maximize`` or ``minimize``, one for each objective.
         over_seeds: ``mean``, ``median``, ``iqm`` or ``min``.
+        reduce: of an objective's values over the outer steps: ``last``, ``mean`` or ``best``.
+        last_fraction: what share of the outer steps, from the end, ``mean`` is taken over.
+        pruner: when a point is given up.
     """
 
     sampler: str
     points: int | None
     batch: int | None
     seed: int
-    objective: str
-    direction: str
+    objectives: tuple[str, ...]
+    directions: tuple[str, ...]
     over_seeds: str
+    reduce: str = "last"
+    last_fraction: float = 0.1
+    pruner: Pruner = Pruner()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +175,7 @@ class SweepSpec:
         path: the file.
         config: the resolved configuration, plain containers.
         budget, seeds, study, evaluation, baselines, report: the file's sections.
-        search: key to override text in Hydra's sweep grammar.
+        search: the raw section, which ``metalab.sweep.space.parse_space`` reads.
         raw: the configuration before its interpolations were resolved; points set their values there, so
             that what refers to a searched key follows it. Empty: ``config`` stands for it.
     """
@@ -158,7 +186,7 @@ class SweepSpec:
     config: Mapping[str, Any]
     budget: Budget
     seeds: int
-    search: Mapping[str, str]
+    search: Mapping[str, Any] | Sequence[Mapping[str, Any]]
     study: Study
     evaluation: EvaluationSettings
     baselines: tuple[Baseline, ...]

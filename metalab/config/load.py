@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from metalab.config.compose import find, raw_config, resolved
 from metalab.config.points import build_baseline_sets, build_evaluation_sets, point_of
-from metalab.config.sections import (
-    read_baselines,
-    read_budget,
-    read_evaluation,
-    read_head,
-    read_search,
-    read_study,
-)
+from metalab.config.searching import read_search, read_study
+from metalab.config.sections import read_baselines, read_budget, read_evaluation, read_head
 from metalab.errors import ConfigError
 from metalab.spec import SweepSpec
-from metalab.sweep.space import parse_space
+from metalab.sweep.space import Space, parse_space
 
 __all__ = ["load"]
 
@@ -50,8 +45,8 @@ def _spec(path: Path, raw: dict[str, Any], smoke: bool) -> SweepSpec:
         head["name"] += "-smoke"
     budget = read_budget(config)
     evaluation = read_evaluation(config, budget)
-    search = read_search(config, "search", ("inner", "tasks", "outer"))
-    study = read_study(config, search, evaluation)
+    space = read_search(config.get("search"), "search", ("inner", "tasks", "outer"))
+    study = read_study(config.get("study"), space, evaluation, budget, head["seeds"])
     baselines = read_baselines(config, evaluation)
     base = point_of(raw, 0, {})
     return SweepSpec(
@@ -62,7 +57,7 @@ def _spec(path: Path, raw: dict[str, Any], smoke: bool) -> SweepSpec:
         raw=raw,
         budget=budget,
         seeds=head["seeds"],
-        search=search,
+        search=config.get("search") or {},
         study=study,
         evaluation=evaluation,
         baselines=baselines,
@@ -74,24 +69,25 @@ def _checked(spec: SweepSpec) -> SweepSpec:
     """Builds what the sweep will build: the values at the ends of the space, the sets, the baselines."""
     base = point_of(spec.raw, 0, {})
     build_evaluation_sets(spec, base)
-    for key, dimension in parse_space(spec.search).items():
-        for value in dimension.probes():
-            try:
-                point_of(spec.raw, 0, {key: value})
-            except ConfigError as error:
-                raise ConfigError(f"search.{key}", f"at {value!r}: {error}") from error
+    _probe(parse_space(spec.search), lambda values: point_of(spec.raw, 0, values))
     for baseline in spec.baselines:
-        if not baseline.config:
-            continue
-        build_baseline_sets(spec, baseline, {})
-        path = f"baselines.{baseline.name}.search"
-        for key, dimension in parse_space(baseline.config["search"], path).items():
-            for value in dimension.probes():
-                try:
-                    build_baseline_sets(spec, baseline, {key: value})
-                except ConfigError as error:
-                    raise ConfigError(f"{path}.{key}", f"at {value!r}: {error}") from error
+        if baseline.config:
+            build_baseline_sets(spec, baseline, {})
+            space = parse_space(baseline.config["search"], f"baselines.{baseline.name}.search")
+            _probe(space, functools.partial(build_baseline_sets, spec, baseline))
     return spec
+
+
+def _probe(space: Space, build: Callable[[Mapping[str, Any]], Any]) -> None:
+    """Builds what the space's probes stand for; an error says at which values."""
+    for values in space.probes():
+        try:
+            build(values)
+        except ConfigError as error:
+            alone = len(values) == 1
+            key = f"{space.path}.{next(iter(values))}" if alone else space.path
+            shown = ", ".join(repr(v) if alone else f"{k}={v!r}" for k, v in values.items())
+            raise ConfigError(key, f"at {shown}: {error}") from error
 
 
 def _shown(path: Path) -> Path:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from metalab.components import static
 from metalab.config.schema import check_keys, join, read_section, require_mapping
+from metalab.config.searching import MOST_POINTS, check_sampler, read_search
 from metalab.errors import ConfigError, nearest
-from metalab.spec import Baseline, Budget, EvaluationSettings, Study
-from metalab.sweep.space import grid_points, parse_space
+from metalab.spec import Baseline, Budget, EvaluationSettings
 
 __all__ = [
     "RESERVED_BASELINES",
@@ -20,14 +21,13 @@ __all__ = [
     "read_budget",
     "read_evaluation",
     "read_head",
-    "read_search",
     "read_set",
-    "read_study",
 ]
 
 RESERVED_BASELINES = ("untrained", "random", "optimal", "floor")
 _SECTIONS = ("inner", "tasks", "outer", "budget", "search", "study", "evaluation", "baselines")
-_SAMPLERS = ("grid", "random", "qmc", "tpe")
+_SAMPLERS = ("grid", "random", "qmc", "tpe")  # settings of a baseline are all drawn at once
+_MOST_STEPS = 2**31 - 1  # outer steps are counted in 32 bits
 _NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -47,21 +47,8 @@ class HeadSection:
 class BudgetSection:
     """How long meta-training lasts."""
 
-    outer_steps: int = static(doc="outer steps of every point", at_least=1)
+    outer_steps: int = static(doc="outer steps of every point", at_least=1, at_most=_MOST_STEPS)
     chunk: int = static(doc="outer steps between two visits of the host", at_least=1)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StudySection:
-    """How points are chosen."""
-
-    sampler: str = static("grid", doc="how points are chosen", choices=_SAMPLERS)
-    points: int | None = static(None, doc="number of points; null: the whole grid", at_least=1)
-    batch: int | None = static(None, doc="points asked at once; null: all", at_least=1)
-    seed: int = static(0, doc="of the sampler", at_least=0)
-    objective: str | None = static(None, doc="a logged metric")
-    direction: str = static("maximize", doc="of the objective", choices=("maximize", "minimize"))
-    over_seeds: str = static("iqm", doc="one number of the seeds'", choices=("mean", "median", "iqm", "min"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +73,9 @@ class BaselineSection:
         doc="what makes a setting the best",
         choices=("return", "mean_return", "steps_to_threshold"),
     )
-    points: int | None = static(None, doc="settings tried; null: the whole grid", at_least=1)
+    points: int | None = static(
+        None, doc="settings tried; null: the whole grid", at_least=1, at_most=MOST_POINTS
+    )
     sampler: str = static("grid", doc="how settings are chosen", choices=_SAMPLERS)
     seed: int = static(0, doc="of the sampler", at_least=0)
 
@@ -115,42 +104,6 @@ def read_budget(config: Mapping[str, Any]) -> Budget:
             f"nearest that does: {_nearest_divisor(budget.outer_steps, budget.chunk)}",
         )
     return budget
-
-
-def read_search(config: Mapping[str, Any], path: str, roots: tuple[str, ...]) -> dict[str, str]:
-    """A search section: keys that lie in ``roots``, values in the sweep grammar."""
-    search = require_mapping(config.get("search") or {}, path)
-    for key in search:
-        if key.split(".")[0] not in roots or "." not in key:
-            allowed = ", ".join(f"{root}." for root in roots)
-            raise ConfigError(join(path, key), f"cannot be searched: only keys under {allowed} can")
-    parse_space(search, path)
-    return dict(search)
-
-
-def read_study(config: Mapping[str, Any], search: Mapping[str, str], evaluation: EvaluationSettings) -> Study:
-    """The study; its sampler must fit the space and its objective must be something that is logged."""
-    values = read_section(StudySection, config.get("study"), "study")
-    if values["objective"] is None:
-        chosen = evaluation.select
-        values["objective"] = f"evaluation/{chosen}/return" if chosen else "train/score"
-    study = Study(**values)
-    _check_sampler(study.sampler, study.points, search, "search", "study")
-    family, _, rest = study.objective.partition("/")
-    if family in ("evaluation", "final"):
-        name = rest.split("/")[0]
-        if name not in evaluation.sets:
-            raise ConfigError(
-                "study.objective",
-                f"{study.objective!r}: there is no evaluation set {name!r}; {nearest(name, evaluation.sets)}",
-            )
-    elif family != "train" or not rest:
-        raise ConfigError(
-            "study.objective",
-            f"{study.objective!r} is not logged; "
-            "expected evaluation/SET/return, final/SET/METRIC or train/METRIC",
-        )
-    return study
 
 
 def read_evaluation(config: Mapping[str, Any], budget: Budget) -> EvaluationSettings:
@@ -218,30 +171,18 @@ def _baseline(name: str, raw: Any, evaluation: EvaluationSettings) -> Baseline:
         raise ConfigError(f"{path}.inner", f"required and not given: the learner (only {reserved} need none)")
     if evaluation.select is None:
         raise ConfigError(path, "is tuned on the selection set: evaluation.select and its set are required")
-    search = read_search(mapping, f"{path}.search", ("inner",))
+    space = read_search(mapping.get("search"), f"{path}.search", ("inner",))
     settings = read_section(BaselineSection, {k: v for k, v in mapping.items() if k in own}, path)
-    _check_sampler(settings["sampler"], settings["points"], search, f"{path}.search", path)
+    check_sampler(settings["sampler"], settings["points"], space, path)
     chosen_on = evaluation.sets[evaluation.select]
     if settings["selection"] == "steps_to_threshold" and chosen_on.get("threshold") is None:
         raise ConfigError(
             f"{path}.selection",
             f"'steps_to_threshold' needs a threshold, and evaluation.sets.{evaluation.select} has none",
         )
-    return Baseline(name, {"inner": mapping["inner"], "search": search, **settings})
-
-
-def _check_sampler(
-    sampler: str, points: int | None, search: Mapping[str, str], space_path: str, path: str
-) -> None:
-    if sampler == "grid":
-        grid_points(parse_space(search, space_path), space_path)
-        return
-    if not search:
-        raise ConfigError(space_path, f"the search space is empty, and {path}.sampler {sampler!r} needs one")
-    if points is None:
-        raise ConfigError(f"{path}.points", f"required and not given: how many points {sampler!r} draws")
+    return Baseline(name, {"inner": mapping["inner"], "search": mapping.get("search") or {}, **settings})
 
 
 def _nearest_divisor(total: int, wanted: int) -> int:
-    divisors = [d for d in range(1, total + 1) if total % d == 0]
-    return min(divisors, key=lambda d: abs(d - wanted))
+    small = [d for d in range(1, math.isqrt(total) + 1) if total % d == 0]
+    return min([*small, *(total // d for d in small)], key=lambda d: (abs(d - wanted), d))

@@ -1,270 +1,349 @@
-"""The search space: Hydra's sweep grammar read into dimensions that a grid or a sampler can use.
+"""The search space of a sweep file: which points there are, and what a sampler may suggest.
 
-``choice(a, b)`` and ``a, b`` list values; ``range(start, stop, step)`` excludes its stop;
-``interval(low, high)`` is continuous, ``tag(log, interval(...))`` on a log scale, ``int(interval(...))`` of
-whole numbers with both ends included.
+The ``search`` section is a mapping of keys to texts in Hydra's sweep grammar (``metalab.sweep.grammar``).
+A key that is a comma-separated list moves several keys together; a value that is a mapping with ``when``
+holds only where another key has been given certain values. Or the section is a list: the points themselves.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import functools
 import json
-import math
-from collections.abc import Mapping
-from decimal import Decimal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, QuotedString, RangeSweep
-from hydra.errors import HydraException
-
-from metalab.errors import ConfigError
+from metalab.errors import ConfigError, nearest
+from metalab.sweep.axes import Axis, Condition, Grid, same
+from metalab.sweep.grammar import Choice, Dimension, parse_dimension
 
 if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
+    from optuna.trial import BaseTrial
 
-__all__ = ["Choice", "Dimension", "Float", "Int", "IntRange", "grid_points", "parse_dimension", "parse_space"]
+__all__ = ["Space", "difference", "parse_space"]
 
-_GRAMMAR = "choice(a, b), range(1, 5), interval(0, 1), tag(log, interval(1e-4, 1e-2)) or int(interval(1, 8))"
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """One of ``values``; a value may be a list or a mapping (a whole component)."""
-
-    values: tuple[Any, ...]
-
-    def grid(self) -> list[Any]:
-        """All values, in their order."""
-        return list(self.values)
-
-    def probes(self) -> list[Any]:
-        """Values that stand for all when the space is checked: here every one."""
-        return list(self.values)
-
-    def optuna(self) -> BaseDistribution:
-        """The distribution; structured values as JSON text, which ``decode`` reads."""
-        from optuna.distributions import CategoricalDistribution
-
-        return CategoricalDistribution([self._encoded(value) for value in self.values])
-
-    def decode(self, suggested: Any) -> Any:
-        """What a suggestion of the sampler means."""
-        # The type is compared as well: 1, 1.0 and true are equal to Python.
-        by_text = {self._key(value): value for value in self.values}
-        return by_text[self._key(suggested)]
-
-    def _key(self, value: Any) -> tuple[type, Any]:
-        encoded = self._encoded(value)
-        return type(encoded), encoded
-
-    @staticmethod
-    def _encoded(value: Any) -> Any:
-        structured = isinstance(value, list | dict)
-        return json.dumps(value, sort_keys=True) if structured else value
+POINT = "point"  # the name of a listed point among a trial's parameters
 
 
 @dataclasses.dataclass(frozen=True)
-class IntRange:
-    """Whole numbers ``start, start + step, ...`` below (or above, for a negative step) ``stop``."""
+class Space:
+    """All points of a search.
 
-    start: int
-    stop: int
-    step: int
+    A point is a mapping of the searched keys to their values, without keys whose conditions do not hold.
 
-    def grid(self) -> list[int]:
-        """All values, in their order."""
-        return list(range(self.start, self.stop, self.step))
-
-    def probes(self) -> list[int]:
-        """The ends of the range."""
-        values = self.grid()
-        return sorted({values[0], values[-1]})
-
-    def optuna(self) -> BaseDistribution:
-        """The distribution; Optuna's upper end is included, Hydra's is not."""
-        from optuna.distributions import IntDistribution
-
-        values = sorted(self.grid())
-        return IntDistribution(values[0], values[-1], step=abs(self.step))
-
-    def decode(self, suggested: Any) -> int:
-        """What a suggestion of the sampler means."""
-        return int(suggested)
-
-
-@dataclasses.dataclass(frozen=True)
-class Float:
-    """A real number from ``low`` to ``high``, on a log scale if ``log``."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    def grid(self) -> list[float]:
-        """Refused: see ``grid_points``."""
-        raise _no_grid("interval(...)")
-
-    def probes(self) -> list[float]:
-        """Both ends."""
-        return [self.low, self.high]
-
-    def optuna(self) -> BaseDistribution:
-        """The distribution."""
-        from optuna.distributions import FloatDistribution
-
-        return FloatDistribution(self.low, self.high, log=self.log)
-
-    def decode(self, suggested: Any) -> float:
-        """What a suggestion of the sampler means."""
-        return float(suggested)
-
-
-@dataclasses.dataclass(frozen=True)
-class Int:
-    """A whole number from ``low`` to ``high``, both included, on a log scale if ``log``."""
-
-    low: int
-    high: int
-    log: bool = False
-
-    def grid(self) -> list[int]:
-        """Refused: see ``grid_points``."""
-        raise _no_grid("int(interval(...))")
-
-    def probes(self) -> list[int]:
-        """Both ends."""
-        return [self.low, self.high]
-
-    def optuna(self) -> BaseDistribution:
-        """The distribution."""
-        from optuna.distributions import IntDistribution
-
-        return IntDistribution(self.low, self.high, log=self.log)
-
-    def decode(self, suggested: Any) -> int:
-        """What a suggestion of the sampler means."""
-        return int(suggested)
-
-
-Dimension = Choice | IntRange | Float | Int
-
-
-def parse_space(search: Mapping[str, Any], path: str = "search") -> dict[str, Dimension]:
-    """Every key of a search section with its dimension.
-
-    Raises:
-        ConfigError: a value is not in the grammar, or is empty.
+    Attributes:
+        axes: an axis stands after those that its conditions refer to.
+        listed: the points themselves where the file lists them; None: the product of the axes.
+        path: where the section stands, for errors.
     """
-    return {key: parse_dimension(value, f"{path}.{key}") for key, value in search.items()}
+
+    axes: tuple[Axis, ...] = ()
+    listed: tuple[Mapping[str, Any], ...] | None = None
+    path: str = "search"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every key that some point sets, in order."""
+        if self.listed is not None:
+            return tuple(dict.fromkeys(key for point in self.listed for key in point))
+        return tuple(key for axis in self.axes for key in axis.keys)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether points differ in their keys."""
+        if self.listed is not None:
+            return any(set(point) != set(self.keys) for point in self.listed)
+        return any(axis.when for axis in self.axes)
+
+    @functools.cached_property
+    def size(self) -> int | None:
+        """Number of points; None: some key is continuous. A space without keys has one point."""
+        if self.listed is not None:
+            return len(self.listed)
+        if any(axis.dimension.size is None for axis in self.axes):
+            return None
+        return self._grid.size
+
+    def check_grid(self) -> None:
+        """Refuses a continuous space where all points are asked for.
+
+        Raises:
+            ConfigError: names the first key that is continuous.
+        """
+        for axis in self.axes:
+            if axis.dimension.size is None:
+                problem = (
+                    f"{axis.dimension.text} has no grid; list values with choice(...) or range(...), "
+                    "or set study.sampler (random, qmc, tpe) and study.points"
+                )
+                raise ConfigError(f"{self.path}.{axis.name}", problem)
+
+    def point(self, index: int) -> dict[str, Any]:
+        """A point by its place in the grid or the list; the last key varies fastest.
+
+        Raises:
+            ConfigError: a key is continuous.
+            IndexError: there is no such place.
+        """
+        self.check_grid()
+        assert self.size is not None
+        if not 0 <= index < self.size:
+            raise IndexError(f"point {index} of a space of {self.size}")
+        if self.listed is not None:
+            return dict(self.listed[index])
+        return self._grid.point(index)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """All points in order, made one by one.
+
+        Raises:
+            ConfigError: a key is continuous.
+        """
+        self.check_grid()
+        assert self.size is not None
+        return map(self.point, range(self.size))
+
+    def probes(self) -> Iterator[dict[str, Any]]:
+        """Points, most of them partial, that stand for all when a space is checked.
+
+        Every value of a choice and both ends of a range or interval, one axis at a time, with the keys set
+        on which its conditions depend; then the axis under every other value that lets it be set.
+        """
+        if self.listed is not None:
+            yield from map(dict, self.listed)
+            return
+        for axis in self.axes:
+            contexts = self._contexts(axis)
+            values = axis.dimension.probes()
+            yield from ({**contexts[0], **axis.setting(value)} for value in values)
+            yield from ({**context, **axis.setting(values[0])} for context in contexts[1:])
+
+    def suggest(self, trial: BaseTrial) -> dict[str, Any]:
+        """A point of a sampler's, asked of it key by key as the conditions allow."""
+        if self.listed is not None:
+            return self.point(trial.suggest_int(POINT, 0, len(self.listed) - 1))
+        return self._filled(lambda axis: axis.dimension.suggest(trial, axis.name))
+
+    def decode(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The point that ``suggest`` gave, from the trial's stored parameters.
+
+        Raises:
+            KeyError: they are those of another space.
+        """
+        if self.listed is not None:
+            return self.point(params[POINT])
+        return self._filled(lambda axis: axis.dimension.decode(params[axis.name]))
+
+    def plain(self) -> dict[str, Any]:
+        """The space as JSON-able data: equal for two spaces exactly when they hold the same points."""
+        if self.listed is not None:
+            return {"points": [dict(point) for point in self.listed]}
+        return {"axes": {axis.name: axis.plain() for axis in self.axes}}
+
+    def lines(self) -> list[str]:
+        """The space for a reader, a line a key."""
+        if self.listed is not None:
+            return [f"{len(self.listed)} listed points of {', '.join(self.keys)}"]
+        return [f"{name} = {_words(axis)}" for name, axis in self.plain()["axes"].items()]
+
+    def _filled(self, value_of: Any) -> dict[str, Any]:
+        point: dict[str, Any] = {}
+        for axis in self.axes:
+            if axis.holds(point):
+                point |= axis.setting(value_of(axis))
+        return point
+
+    @functools.cached_property
+    def _grid(self) -> Grid:
+        return Grid(self.axes)
+
+    def _contexts(self, axis: Axis) -> list[dict[str, Any]]:
+        """Settings under which an axis is set: among them, every value of each of its conditions once."""
+        count = max((len(condition.values) for condition in axis.when), default=1)
+        return [self._context(axis, number) for number in range(count)]
+
+    def _context(self, axis: Axis, number: int) -> dict[str, Any]:
+        context: dict[str, Any] = {}
+        for condition in axis.when:
+            parent = next(one for one in self.axes if condition.key in one.keys)
+            wanted = condition.values[min(number, len(condition.values) - 1)]
+            settings = map(parent.setting, parent.dimension.probes())
+            fitting = (one for one in settings if same(one[condition.key], wanted))
+            context |= {**self._context(parent, 0), **next(fitting)}
+        return context
 
 
-def parse_dimension(value: Any, path: str) -> Dimension:
-    """One search value, for example ``tag(log, interval(1e-4, 1e-2))``.
+def parse_space(search: Any, path: str = "search") -> Space:
+    """Reads a search section.
 
     Args:
-        value: the text (a YAML list is refused: it would be one value, not a choice).
-        path: where it stands, for the error.
+        search: a mapping of keys to texts or to ``{search: text, when: {key: value or [values]}}``, or a list
+            of points; None and what is empty stand for no search.
+        path: where it stands, for errors.
 
     Raises:
-        ConfigError: it is not in the grammar, or is empty.
+        ConfigError: a text is not in the grammar, keys are set twice, or a condition can never hold.
     """
-    if isinstance(value, list | tuple):
-        inside = ", ".join(map(str, value))
-        raise ConfigError(path, f'the list {value!r} is one value, not a choice; write "choice({inside})"')
-    if not isinstance(value, str):
-        raise ConfigError(path, f"{value!r} is one value: nothing to search; write {_GRAMMAR}")
-    try:
-        sweep = OverridesParser.create().parse_override(f"key={value}").value()
-    except HydraException as error:
-        problem = str(error).splitlines()[0]
-        raise ConfigError(path, f"cannot read {value!r}: {problem}; write {_GRAMMAR}") from error
-    if getattr(sweep, "shuffle", False):
+    if not search and (search is None or isinstance(search, Mapping | list | tuple)):
+        return Space(path=path)
+    if isinstance(search, list | tuple):
+        return Space(listed=_listed(search, path), path=path)
+    if not isinstance(search, Mapping):
         raise ConfigError(
-            path, f"{value!r}: shuffle would change the points of a resumed sweep; leave it out"
+            path, f"expected a mapping of keys to search texts, or a list of points; got {search!r}"
         )
-    if isinstance(sweep, ChoiceSweep):
-        return _choice(sweep, value, path)
-    if isinstance(sweep, RangeSweep):
-        return _range(sweep, value, path)
-    if isinstance(sweep, IntervalSweep):
-        return _interval(sweep, value, path)
-    raise ConfigError(path, f"{value!r} is one value: nothing to search; write {_GRAMMAR}")
+    axes = [_axis(key, value, path) for key, value in search.items()]
+    _refuse_repeated([key for axis in axes for key in axis.keys], path)
+    by_key = {key: axis for axis in axes for key in axis.keys}
+    for axis in axes:
+        _check_conditions(axis, by_key, path)
+    space = Space(axes=tuple(_ordered(axes, path)), path=path)
+    _refuse_overwritten(space.keys, path)
+    return space
 
 
-def grid_points(space: Mapping[str, Dimension], path: str = "search") -> list[dict[str, Any]]:
-    """The cartesian product of a space; one empty point for an empty space.
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What changed between two spaces' ``plain`` data, in words; empty: nothing.
 
-    Raises:
-        ConfigError: a dimension is continuous.
+    >>> difference({"axes": {"a": {"search": "choice(1, 2)"}}}, {"axes": {"a": {"search": "choice(1, 3)"}}})
+    'a was choice(1, 2) and is choice(1, 3)'
     """
-    axes = []
-    for key, dimension in space.items():
-        try:
-            axes.append(dimension.grid())
-        except ConfigError as error:
-            raise ConfigError(f"{path}.{key}", error.problem) from error
-    return [dict(zip(space, values, strict=True)) for values in itertools.product(*axes)]
+    if ("points" in old) != ("points" in new):
+        return "a list of points became a search" if "points" in old else "a search became a list of points"
+    if "points" in old:
+        return _listed_difference(old["points"], new["points"])
+    before, after = ({name: _words(axis) for name, axis in plain["axes"].items()} for plain in (old, new))
+    changes = [
+        f"{name} was {text} and is no longer searched" for name, text in before.items() if name not in after
+    ]
+    changes += [f"{name} is new: {text}" for name, text in after.items() if name not in before]
+    both = [name for name in after if name in before]
+    changes += [
+        f"{name} was {before[name]} and is {after[name]}" for name in both if before[name] != after[name]
+    ]
+    if not changes and list(before) != list(after):
+        changes = [f"the order of the keys was {', '.join(before)} and is {', '.join(after)}"]
+    return "; ".join(changes)
 
 
-def _no_grid(what: str) -> ConfigError:
-    remedy = (
-        "list values with choice(...) or range(...), or set study.sampler (random, qmc, tpe) and study.points"
-    )
-    return ConfigError("", f"{what} has no grid; {remedy}")
+def _listed_difference(old: Sequence[Any], new: Sequence[Any]) -> str:
+    for number, (before, after) in enumerate(zip(old, new, strict=False)):
+        if _json(before) != _json(after):
+            return f"point {number} of the list was {_json(before)} and is {_json(after)}"
+    if len(old) != len(new):
+        return f"the list had {len(old)} points and has {len(new)}"
+    return ""
 
 
-def _refuse_tags(tags: set[str], known: set[str], value: str, path: str) -> None:
-    for tag in sorted(tags - known):
-        allowed = f"known here: {', '.join(sorted(known))}" if known else "none is known here"
-        raise ConfigError(path, f"{value!r}: unknown tag {tag!r}; {allowed}")
+def _words(axis: Mapping[str, Any]) -> str:
+    conditions = [
+        f"{key} is {' or '.join(map(_json, values))}" for key, values in axis.get("when", {}).items()
+    ]
+    return axis["search"] + (f" when {' and '.join(conditions)}" if conditions else "")
 
 
-def _choice(sweep: ChoiceSweep, value: str, path: str) -> Choice:
-    _refuse_tags(sweep.tags, set(), value, path)
-    values = tuple(_plain(item) for item in sweep.list)
-    seen = [json.dumps(item, sort_keys=True) for item in values]
-    if len(set(seen)) < len(seen):
-        raise ConfigError(path, f"{value!r} holds the same value twice")
-    return Choice(values)
+def _listed(points: Sequence[Any], path: str) -> tuple[dict[str, Any], ...]:
+    seen: dict[str, int] = {}
+    for number, point in enumerate(points):
+        where = f"{path}[{number}]"
+        if not isinstance(point, Mapping):
+            raise ConfigError(where, f"expected a point, a mapping of keys to values; got {point!r}")
+        for key in point:
+            if not (isinstance(key, str) and key.strip()):
+                raise ConfigError(where, f"keys are text, got {key!r}")
+        _refuse_overwritten(tuple(point), where)
+        text = _json(point)
+        if text in seen:
+            raise ConfigError(where, f"the same point as number {seen[text]} of the list")
+        seen[text] = number
+    return tuple(dict(point) for point in points)
 
 
-def _range(sweep: RangeSweep, value: str, path: str) -> Choice | IntRange:
-    _refuse_tags(sweep.tags, set(), value, path)
-    start, stop, step = sweep.start, sweep.stop, sweep.step
-    if not step:
-        raise ConfigError(path, f"{value!r}: the step must not be 0")
-    # Decimals of the text, so that range(0.1, 0.5, 0.1) holds 0.3 and not 0.30000000000000004.
-    exact_start, exact_stop, exact_step = (Decimal(str(x)) for x in (start, stop, step))
-    count = math.ceil((exact_stop - exact_start) / exact_step)
-    if count < 1:
-        raise ConfigError(path, f"{value!r} is empty: a range excludes its stop")
-    if isinstance(start, int) and isinstance(stop, int) and isinstance(step, int):
-        return IntRange(start, stop, step)
-    return Choice(tuple(float(exact_start + index * exact_step) for index in range(count)))
+def _axis(key: Any, value: Any, path: str) -> Axis:
+    if not isinstance(key, str):
+        raise ConfigError(path, f"keys are text, got {key!r}")
+    where = f"{path}.{key}"
+    keys = tuple(part.strip() for part in key.split(","))
+    if not all(keys):
+        raise ConfigError(where, "expected a key, or several with a comma between each two")
+    when: Any = {}
+    if isinstance(value, Mapping):
+        for name in value:
+            if name not in ("search", "when"):
+                raise ConfigError(f"{where}.{name}", f"unknown key; {nearest(str(name), ['search', 'when'])}")
+        if "search" not in value:
+            raise ConfigError(
+                where, "expected {search: TEXT, when: {OTHER_KEY: VALUE}}, and search is missing"
+            )
+        value, when = value["search"], value.get("when")
+    dimension = parse_dimension(value, where)
+    if len(keys) > 1:
+        _check_zipped(keys, dimension, where)
+    return Axis(keys, dimension, _conditions(when, where))
 
 
-def _interval(sweep: IntervalSweep, value: str, path: str) -> Float | Int:
-    _refuse_tags(sweep.tags, {"log"}, value, path)
-    low, high, log = sweep.start, sweep.end, "log" in sweep.tags
-    assert low is not None
-    assert high is not None
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ConfigError(path, f"{value!r}: expected interval(low, high) with low below high, both finite")
-    if log and low <= 0:
-        raise ConfigError(path, f"{value!r}: a log scale needs a low end above 0, got {low:g}")
-    if isinstance(low, int) and isinstance(high, int):
-        return Int(low, high, log)
-    return Float(float(low), float(high), log)
+def _check_zipped(keys: Sequence[str], dimension: Dimension, where: str) -> None:
+    if not isinstance(dimension, Choice):
+        raise ConfigError(where, f"keys move together through choice([..], [..]); got {dimension.text}")
+    for value in dimension.values:
+        if not (isinstance(value, list) and len(value) == len(keys)):
+            raise ConfigError(
+                where, f"each choice is a list of {len(keys)} values, one for each key; got {_json(value)}"
+            )
 
 
-def _plain(value: Any) -> Any:
-    """What the parser read, without its record of quotes."""
-    if isinstance(value, QuotedString):
-        return value.text
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    return value
+def _conditions(when: Any, where: str) -> tuple[Condition, ...]:
+    if not isinstance(when, Mapping):
+        raise ConfigError(f"{where}.when", f"expected {{OTHER_KEY: VALUE or [VALUES]}}, got {when!r}")
+    made = []
+    for key, values in when.items():
+        listed = tuple(values) if isinstance(values, list | tuple) else (values,)
+        if not isinstance(key, str) or not listed:
+            raise ConfigError(f"{where}.when.{key}", f"expected a value or a list of values, got {values!r}")
+        made.append(Condition(key, listed))
+    return tuple(made)
+
+
+def _check_conditions(axis: Axis, by_key: Mapping[str, Axis], path: str) -> None:
+    for condition in axis.when:
+        where = f"{path}.{axis.name}.when.{condition.key}"
+        parent = by_key.get(condition.key)
+        if parent is None:
+            raise ConfigError(where, f"is not searched; {nearest(condition.key, by_key)}")
+        if not isinstance(parent.dimension, Choice):
+            raise ConfigError(where, f"must be searched by a choice, not by {parent.dimension.text}")
+        known = [parent.setting(value)[condition.key] for value in parent.dimension.values]
+        for value in condition.values:
+            if not any(same(value, other) for other in known):
+                raise ConfigError(where, f"is never {value!r}; it is one of {', '.join(map(_json, known))}")
+
+
+def _ordered(axes: Iterable[Axis], path: str) -> Iterator[Axis]:
+    """The axes in the file's order, but none before one that it depends on."""
+    left, placed = list(axes), set[str]()
+    while left:
+        ready = next((axis for axis in left if all(c.key in placed for c in axis.when)), None)
+        if ready is None:
+            names = ", ".join(axis.name for axis in left)
+            raise ConfigError(path, f"the conditions of {names} depend on each other in a circle")
+        left.remove(ready)
+        placed.update(ready.keys)
+        yield ready
+
+
+def _refuse_repeated(keys: Sequence[str], path: str) -> None:
+    for number, key in enumerate(keys):
+        if key in keys[:number]:
+            raise ConfigError(f"{path}.{key}", "is searched twice")
+
+
+def _refuse_overwritten(keys: Sequence[str], path: str) -> None:
+    """A key that holds another one is set first, or it would undo the other."""
+    for number, key in enumerate(keys):
+        for earlier in keys[:number]:
+            if earlier.startswith(f"{key}."):
+                raise ConfigError(f"{path}.{key}", f"would overwrite {earlier}, which stands before it")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
