@@ -21,15 +21,13 @@ from metalab.trees import Tree
 
 __all__ = ["CheckpointMismatch", "Checkpoints"]
 
-KEPT = 2
-
 
 class CheckpointMismatch(ValueError):
     """The checkpoint does not fit the program that wants to continue from it."""
 
 
 class Checkpoints:
-    """The checkpoints of one pack, the last two of them.
+    """The checkpoints of one pack; which of them counts is for the caller to say.
 
     Args:
         folder: of this pack alone; made when the first checkpoint is saved.
@@ -42,20 +40,20 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._ocp = ocp
         self._folder = folder.absolute()
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=KEPT, create=True, enable_async_checkpointing=False
-        )
+        options = ocp.CheckpointManagerOptions(create=True, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
-    def latest(self) -> int | None:
-        """The step of the newest complete checkpoint."""
-        return self._manager.latest_step()
+    def keep_only(self, serial: int) -> None:
+        """Removes all checkpoints but one: older ones, and one that a kill has left uncommitted."""
+        for other in self._manager.all_steps():
+            if other != serial:
+                self._manager.delete(other)
 
-    def save(self, step: int, tree: Any, manifest: Mapping[str, Any]) -> None:
-        """Writes the checkpoint of ``step``; the older of two stays, still older ones go.
+    def save(self, serial: int, tree: Any, manifest: Mapping[str, Any]) -> None:
+        """Writes a checkpoint.
 
         Args:
-            step: outer steps done.
+            serial: names it; there is none of this name.
             tree: pytree of arrays (typed PRNG keys included).
             manifest: plain data that must be the same when it is restored.
         """
@@ -64,13 +62,13 @@ class Checkpoints:
             state=self._ocp.args.StandardSave(saved),  # pyright: ignore[reportCallIssue]
             manifest=self._ocp.args.JsonSave(_manifest(tree, manifest)),  # pyright: ignore[reportCallIssue]
         )
-        self._manager.save(step, args=arguments, force=True)
+        self._manager.save(serial, args=arguments, force=True)
 
-    def restore(self, step: int, template: Tree, manifest: Mapping[str, Any]) -> Tree:
-        """Reads the checkpoint of ``step``.
+    def restore(self, serial: int, template: Tree, manifest: Mapping[str, Any]) -> Tree:
+        """Reads a checkpoint.
 
         Args:
-            step: one that ``latest`` named.
+            serial: of one that was saved.
             template: pytree of ``jax.ShapeDtypeStruct`` with shardings, as the program now says.
             manifest: as given to ``save``.
 
@@ -79,12 +77,12 @@ class Checkpoints:
         """
         wanted = _manifest(template, manifest)
         json_args = self._ocp.args.Composite(manifest=self._ocp.args.JsonRestore())  # pyright: ignore
-        found = self._manager.restore(step, args=json_args)["manifest"]
+        found = self._manager.restore(serial, args=json_args)["manifest"]
         _check(self._folder, found, wanted)
         leaves, structure = jax.tree.flatten(template)
         names = {_name(i): leaf for i, leaf in enumerate(leaves) if leaf.size}
         state_args = self._ocp.args.Composite(state=self._ocp.args.StandardRestore(names))  # pyright: ignore
-        state = self._manager.restore(step, args=state_args)["state"]
+        state = self._manager.restore(serial, args=state_args)["state"]
         restored = [
             state[_name(i)] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
             for i, leaf in enumerate(leaves)
@@ -113,11 +111,11 @@ def _check(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
         if found["leaves"].get(path) != what:
             raise CheckpointMismatch(
                 f"checkpoint {folder}: {path} is {found['leaves'].get(path)}, this program needs {what}; "
-                "the code has changed since: remove the folder to start this pack again"
+                "the code has changed since: --fresh starts the sweep anew"
             )
     for name, value in wanted.items():
         if found.get(name) != value:
             raise CheckpointMismatch(
                 f"checkpoint {folder}: {name} is {found.get(name)!r}, this sweep has {value!r}; "
-                "remove the folder to start this pack again"
+                "--fresh starts the sweep anew"
             )

@@ -99,8 +99,10 @@ def padded(tree: Tree, num_lanes: int) -> Tree:
 
     def pad(leaf: Any) -> Any:
         missing = num_lanes - leaf.shape[0]
-        tail = (leaf[-1:],) * missing
-        return leaf if missing == 0 else jax.numpy.concatenate([leaf, *tail])
+        if missing == 0:
+            return leaf
+        concatenate = np.concatenate if isinstance(leaf, np.ndarray) else jax.numpy.concatenate
+        return concatenate([leaf, *((leaf[-1:],) * missing)])
 
     return jax.tree.map(pad, tree)
 

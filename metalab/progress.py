@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from typing import Any
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "duration"]
 
-_LINE_EVERY = 5.0  # seconds between two plain lines of one pack
+_LINE_EVERY = 5.0  # seconds between two plain lines
 
 
 class Progress:
-    """What a sweep tells the person who waits for it.
+    """What a sweep tells the person who waits for it; any thread may speak.
 
     Args:
         show: True: always, False: never, None: a bar on a terminal and lines elsewhere.
@@ -23,26 +24,29 @@ class Progress:
         self._bar: Any = None
         self._task: Any = None
         self._last_line = 0.0
-        self._start = 0.0
-        self._first = 0
-        self._total = 0
-        self._lanes = 0
-        self._title = ""
+        self._points = self._steps_a_point = 0
+        self._guard = threading.Lock()
 
     def say(self, line: str) -> None:
         """One line, whatever else is on the screen."""
         if self._silent:
             return
-        if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False)
-        else:
-            print(line, file=sys.stderr, flush=True)
+        with self._guard:
+            if self._bar is not None:
+                self._bar.console.print(line, markup=False, highlight=False)
+            else:
+                print(line, file=sys.stderr, flush=True)
 
-    def begin(self, title: str, lanes: int, first_step: int, total_steps: int) -> None:
-        """A pack of ``lanes`` lanes starts (or continues) at ``first_step``."""
-        self._title, self._lanes, self._first, self._total = title, lanes, first_step, total_steps
-        self._start, self._last_line = time.monotonic(), 0.0
-        if self._silent or not sys.stderr.isatty():
+    def begin(self, points: int, steps_a_point: int) -> None:
+        """A pack starts or goes on.
+
+        Args:
+            points: of the whole sweep.
+            steps_a_point: lane steps of one: outer steps times seeds.
+        """
+        self._points, self._steps_a_point = points, steps_a_point
+        self._last_line = 0.0
+        if self._silent or self._bar is not None or not sys.stderr.isatty():
             return
         from rich import progress
         from rich.console import Console
@@ -50,35 +54,53 @@ class Progress:
         self._bar = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.percentage:>3.0f}%"),
             progress.TextColumn("{task.fields[note]}"),
             console=Console(stderr=True),
-            transient=True,
         )
-        self._task = self._bar.add_task(title, total=total_steps, completed=first_step, note="compiling")
+        self._task = self._bar.add_task("sweep", total=points * steps_a_point, note="compiling")
         self._bar.start()
 
-    def step(self, step: int, alive: int, best: float | None) -> None:
-        """Outer steps done, lanes that have not diverged, best selection score so far."""
-        note = self._note(step, alive, best)
+    def step(self, ended: int, running: int, done: int, pace: float, best: float | None) -> None:
+        """After a chunk.
+
+        Args:
+            ended: points.
+            running: points.
+            done: lane steps of the points that run.
+            pace: lane steps per second.
+            best: objective so far.
+        """
+        total = self._points * self._steps_a_point
+        steps = ended * self._steps_a_point + done
+        parts = [f"{ended}/{self._points} points ended", f"{running} running", f"{pace:.1f} lane steps/s"]
+        if best is not None:
+            parts.append(f"best {best:.4g}")
+        if pace > 0:
+            parts.append(f"{duration((total - steps) / pace)} left")
+        note = ", ".join(parts)
         if self._bar is not None:
-            self._bar.update(self._task, completed=step, note=note)
-        elif time.monotonic() - self._last_line >= _LINE_EVERY or step >= self._total:
+            self._bar.update(self._task, completed=steps, note=note)
+        elif time.monotonic() - self._last_line >= _LINE_EVERY or ended >= self._points:
             self._last_line = time.monotonic()
-            self.say(f"{self._title}: step {step}/{self._total}, {note}")
+            self.say(note)
 
     def end(self) -> None:
-        """The pack is over."""
+        """The sweep is over or stops."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = self._task = None
 
-    def _note(self, step: int, alive: int, best: float | None) -> str:
-        elapsed = time.monotonic() - self._start
-        rate = (step - self._first) / elapsed if elapsed > 0 else 0.0
-        left = (self._total - step) / rate if rate > 0 else 0.0
-        parts = [f"{alive}/{self._lanes} lanes alive", f"{rate * self._lanes:.1f} lane steps/s"]
-        if best is not None:
-            parts.append(f"best {best:.4g}")
-        return ", ".join([*parts, f"{left:.0f} s left"])
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    >>> duration(42), duration(150), duration(7260)
+    ('42 s', '2 min 30 s', '2 h 1 min')
+    """
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["command", "describe", "git_revision", "hardware", "versions"]
+__all__ = ["code_version", "command", "describe", "git_revision", "hardware", "versions"]
 
 _PACKAGES = (
     "metalab", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "evosax", "hydra-core", "optuna",
     "mlflow", "orbax-checkpoint", "numpy", "scipy", "pandas", "pyarrow",
 )  # fmt: skip
+# What changes results when it changes.
+_SHAPING = ("python", "jax", "jaxlib", "flax", "optax", "gymnax", "evosax", "optuna", "numpy", "scipy")
+_COMPUTING = ("metalab", "inner_loops", "outer_loops")
+_HOME = Path(__file__).resolve().parents[1]
 
 
 def describe() -> dict[str, Any]:
@@ -40,6 +47,27 @@ def git_revision(folder: Path | None = None) -> dict[str, Any]:
     commit = _git("rev-parse", "HEAD", folder=folder)
     status = _git("status", "--porcelain", "--untracked-files=no", folder=folder)
     return {"commit": commit, "changed": None if status is None else bool(status)}
+
+
+def code_version(modules: Iterable[str] = ()) -> dict[str, Any]:
+    """The code that computes results: a hash of its sources, the versions of what it stands on, the commit.
+
+    Args:
+        modules: imported modules beside our own packages, for example those of a user's components.
+
+    Returns:
+        ``{"digest": str, "versions": {...}, "git": {...}}``; the digest covers sources and versions.
+    """
+    paths = [path for name in _COMPUTING for path in sorted((_HOME / name).rglob("*.py"))]
+    for name in sorted(set(modules)):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is not None and Path(file) not in paths:
+            paths.append(Path(file))
+    stands_on = {name: version for name, version in versions().items() if name in _SHAPING}
+    digest = hashlib.sha256(json.dumps(stands_on, sort_keys=True).encode())
+    for path in paths:
+        digest.update(path.read_bytes())
+    return {"digest": digest.hexdigest(), "versions": stands_on, "git": git_revision(_HOME)}
 
 
 def versions() -> dict[str, str]:

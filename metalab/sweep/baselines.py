@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +29,21 @@ import yaml
 from metalab import devices
 from metalab.errors import MetalabError, cause_of
 from metalab.protocols import Assessable, PyTree
-from metalab.spec import Baseline, EvaluationSet, Point, SweepSpec
+from metalab.spec import Baseline, EvaluationSet, Point
+from metalab.sweep.context import Context
 from metalab.sweep.evaluation import LaneSet, curves_frame, score_sets, untrained_meta
 from metalab.sweep.guard import SweepStopped
+from metalab.sweep.judge import batch_points, most_lanes
 from metalab.sweep.lives import set_tasks
-from metalab.sweep.pack import Context
 from metalab.sweep.program import lane_keys
 from metalab.sweep.records import digest_of, interval_rows, plain
-from metalab.sweep.space import grid_points, parse_space
+from metalab.sweep.space import parse_space
 from metalab.sweep.study import sampled_points
-from metalab.tracking import Handle, flatten
+from metalab.tracking import flatten
 from metalab.trees import group_by_structure
 
 __all__ = ["run_baselines"]
 
-# A CPU core gains nothing from more lanes, and a single learner is padded up to them.
-LANES_AT_ONCE = {"cpu": 16}
-MANY_LANES = 64
-
-Build = Callable[[SweepSpec, Baseline, Mapping[str, Any]], Mapping[str, EvaluationSet]]
 Curves = dict[str, dict[str, np.ndarray]]
 
 
@@ -69,61 +66,68 @@ class _Outcome:
     lines: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
-def run_baselines(context: Context, build: Build, point: Point, parent: Handle) -> list[str]:
+def run_baselines(
+    context: Context, point: Point, finished: Collection[str], done: Callable[[str], None]
+) -> list[tuple[str, str]]:
     """Runs the baselines that are not finished yet.
 
     Args:
         context: of the sweep.
-        build: makes the evaluation sets with a baseline's learner at one setting.
         point: point 0 of the sweep.
-        parent: run of the sweep.
+        finished: digests of those that are done.
+        done: told the digest of each that has finished; makes it last.
 
     Returns:
-        Names of those that failed.
+        Names of those that failed, with the reason.
     """
     failed = []
     for baseline in context.spec.baselines:
         context.stop.check()
-        digest = digest_of([parent.run_id, baseline.name, baseline.config])
-        found = context.store.find("baseline", digest)
-        if found is not None and found.status == "FINISHED":
+        parent = context.manifest.id
+        digest = digest_of([parent, baseline.name, baseline.config])
+        if digest in finished:
             continue
         tags = {"metalab.sweep": context.spec.name, "metalab.name": baseline.name}
-        run = context.store.open("baseline", digest, baseline.name, parent=parent.run_id, tags=tags)
+        start_ms = int(time.time() * 1000)
+        context.outbox.open(digest, "baseline", baseline.name, parent=parent, tags=tags, start_ms=start_ms)
         context.progress.say(f"baseline {baseline.name}")
         try:
-            outcome = _outcome(context, build, point, baseline)
-            _record(context, baseline, run, outcome)
-        except (SweepStopped, MetalabError) as error:
-            context.store.close(run.run_id, "KILLED" if isinstance(error, SweepStopped) else "FAILED")
+            _record(context, baseline, digest, _outcome(context, point, baseline))
+        except SweepStopped:
+            context.outbox.close(digest, "KILLED")
+            raise
+        except MetalabError:
             raise
         except Exception as error:  # a baseline's failure must not take the sweep's results along
             context.progress.say(f"baseline {baseline.name} failed: {cause_of(error)}")
-            context.store.tag(run.run_id, **{"metalab.error": "".join(traceback.format_exception(error))})
-            context.store.close(run.run_id, "FAILED")
-            failed.append(baseline.name)
+            text = "".join(traceback.format_exception(error))
+            context.outbox.tag(digest, **{"metalab.error": text})
+            context.outbox.close(digest, "FAILED")
+            failed.append((baseline.name, cause_of(error)))
+        else:
+            done(digest)
     return failed
 
 
-def _outcome(context: Context, build: Build, point: Point, baseline: Baseline) -> _Outcome:
+def _outcome(context: Context, point: Point, baseline: Baseline) -> _Outcome:
     sets = {name: one for name, one in context.evaluation_sets(point).items() if one.baselines}
     if baseline.name == "untrained":
-        return _raised(context, sets, {}, _shared_width(context))
+        return _raised(context, sets, {}, _points_width(context))
     if baseline.name == "random":
         return _newborn(context, sets)
     if baseline.name == "optimal":
         return _optimal(context, sets)
     if baseline.name == "floor":
         return _floor(context, sets)
-    return _tuned(context, build, baseline)
+    return _tuned(context, baseline)
 
 
-def _tuned(context: Context, build: Build, baseline: Baseline) -> _Outcome:
+def _tuned(context: Context, baseline: Baseline) -> _Outcome:
     """Every setting on the selection set; the best mean over the seeds on all sets."""
     config, spec = baseline.config, context.spec
     select = spec.evaluation.select
     settings = _settings(config)
-    candidates = [build(spec, baseline, values) for values in settings]
+    candidates = [context.baseline_sets(baseline, values) for values in settings]
     table = pd.DataFrame()
     best = width = 0
     if len(settings) > 1:
@@ -140,10 +144,10 @@ def _tuned(context: Context, build: Build, baseline: Baseline) -> _Outcome:
 
 def _settings(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     search = config.get("search") or {}
-    space = parse_space(search, "search")
+    space = parse_space(search)
     sampler, count = config.get("sampler", "grid"), config.get("points")
     if not search or sampler == "grid":
-        points = grid_points(space)
+        points = list(space)
         return points if count is None else points[:count]
     if count is None:
         raise MetalabError(f"the {sampler} sampler of a baseline needs a number of points")
@@ -156,7 +160,7 @@ def _tune(context: Context, sets: Sequence[EvaluationSet]) -> tuple[list[dict[st
     width = 0
     seeds = context.spec.seeds
     for group in group_by_structure(enumerate(sets), lambda item: item[1].inner).values():
-        for batch, width in _batches(group, seeds, context.compiler.mesh.size, _most(context)):
+        for batch, width in _batches(group, seeds, context.compiler.mesh.size, most_lanes(context.compiler)):
             context.stop.check()
             one, curves = _evaluate(context, [where for _, where in batch], width, "selection")
             for at, (number, _) in enumerate(batch):
@@ -193,14 +197,10 @@ def _evaluate(
     return one, {metric: values[:lanes] for metric, values in curves.items()}
 
 
-def _most(context: Context) -> int:
-    """Lanes at once on this kind of device."""
-    return LANES_AT_ONCE.get(context.compiler.mesh.devices.flat[0].platform, MANY_LANES)
-
-
-def _shared_width(context: Context) -> int:
-    """The width of the points' programs, unless filling it up is dearer than compiling."""
-    return context.width if context.width <= _most(context) else 0
+def _points_width(context: Context) -> int:
+    """Lanes of the programs that judged the points: they serve a baseline with the same learner as well."""
+    seeds, compiler = context.spec.seeds, context.compiler
+    return devices.pad_lanes(batch_points(compiler, context.study.total, seeds) * seeds, compiler.mesh.size)
 
 
 def _raised(
@@ -227,7 +227,7 @@ def _newborn(context: Context, sets: Mapping[str, EvaluationSet]) -> _Outcome:
             f"baseline random: the learner of set {name} cannot be assessed at birth; left out"
         )
     unlived = {n: dataclasses.replace(one, updates=0, stride=1, threshold=None) for n, one in can.items()}
-    return _raised(context, unlived, {}, _shared_width(context)) if unlived else _Outcome({}, {}, {})
+    return _raised(context, unlived, {}, _points_width(context)) if unlived else _Outcome({}, {}, {})
 
 
 def _optimal(context: Context, sets: Mapping[str, EvaluationSet]) -> _Outcome:
@@ -261,26 +261,25 @@ def _floor(context: Context, sets: Mapping[str, EvaluationSet]) -> _Outcome:
     return _Outcome({}, {}, {}, lines=lines)
 
 
-def _record(context: Context, baseline: Baseline, run: Handle, outcome: _Outcome) -> None:
+def _record(context: Context, baseline: Baseline, run: str, outcome: _Outcome) -> None:
     """Final metrics, the evaluation table, the settings that were tried and the one that was chosen."""
-    store, spec = context.store, context.spec
+    outbox, spec = context.outbox, context.spec
     rows = [(key, spec.budget.outer_steps, value) for key, value in outcome.lines.items()]
     for key, values in score_sets(outcome.sets, outcome.curves).items():
         rows += interval_rows(key, spec.budget.outer_steps, values)
-    store.log(run, rows)
-    store.params(run.run_id, flatten({**baseline.config, "chosen": dict(outcome.chosen)}))
-    folder = context.folder / "baselines" / baseline.name
+    outbox.log(run, rows)
+    params = flatten({**baseline.config, "chosen": dict(outcome.chosen)})
+    outbox.open(run, "baseline", baseline.name, parent=context.manifest.id, params=params)
+    folder = context.folder / "records" / f"baseline-{baseline.name}"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("settings.parquet", "evaluation.parquet"):
-        (folder / name).unlink(missing_ok=True)
     if outcome.curves:
         frame = curves_frame(outcome.sets, outcome.curves, np.zeros(spec.seeds, np.int32))
         frame.to_parquet(folder / "evaluation.parquet")
     if outcome.settings is not None:
         outcome.settings.to_parquet(folder / "settings.parquet")
     _write_config(folder / "config.yaml", baseline, outcome.chosen)
-    store.artifact(run.run_id, folder)
-    store.close(run.run_id, "FINISHED")
+    outbox.artifact(run, folder, remove=True)
+    outbox.close(run, "FINISHED")
 
 
 def _write_config(path: Path, baseline: Baseline, chosen: Mapping[str, Any]) -> None:

@@ -1,93 +1,160 @@
-"""History: what a pack's lanes reported, kept on disk in one small file per chunk.
+"""History: what points reported over their lives, in memory while they live and on disk behind every commit.
 
-The checkpoint holds the state at one step; everything reported up to that step lies here. Parts that a
-killed run wrote after its last checkpoint are written again, with the same numbers.
+A point's series are needed once, when it ends. Until then they lie in parts: one file per commit with all
+chunks since the commit before. A part goes when every point in it has ended, so that neither memory nor disk
+grows with the number of points that a sweep has seen.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["History"]
+__all__ = ["Chunk", "Parts", "Series"]
 
 
-class History:
-    """The parts of one pack.
+class Chunk(NamedTuple):
+    """What one chunk of a pack reported.
 
-    Args:
-        folder: of this pack's parts alone.
-        last_step: of the checkpoint that the pack continues from; later parts are dropped.
+    Attributes:
+        numbers: [H] the point in each berth; -1: nobody.
+        steps: [H] outer steps that it has done by now.
+        train: metric to ``[H, S, length]``, one column a step.
+        judged: metric to ``[H, S]``, evaluated at ``steps``.
+        due: [H] bool, the berths that were evaluated.
     """
 
-    def __init__(self, folder: Path, last_step: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-        self._parts: dict[int, dict[str, np.ndarray]] = {}
-        self._diverged: dict[int, int] = {}
-        for path in sorted(folder.glob("*.npz")):
-            if int(path.stem) > last_step:
-                path.unlink()
-                continue
-            with np.load(path, allow_pickle=False) as stored:
-                self._parts[int(path.stem)] = {name: stored[name] for name in stored.files}
-            self._notice(int(path.stem), self._parts[int(path.stem)])
+    numbers: np.ndarray
+    steps: np.ndarray
+    train: Mapping[str, np.ndarray]
+    judged: Mapping[str, np.ndarray]
+    due: np.ndarray
 
-    def add(self, step: int, part: Mapping[str, np.ndarray]) -> None:
-        """Stores the chunk that ended at ``step``: series ``[L, length]`` and single values ``[L, 1]``."""
-        self._parts[step] = dict(part)
-        self._notice(step, part)
-        # A name that another chunk's glob cannot see until it is whole.
-        partial = self._folder / f"{step:010d}.partial"
+
+class Series:
+    """One point's metrics over its life: steps ``[n]`` and values ``[S, n]`` by name."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        self.diverged: dict[int, int] = {}
+        """Seed to the first step at which a training metric of it was not finite."""
+
+    def add(self, chunk: Chunk, berth: int) -> dict[str, np.ndarray]:
+        """Takes a berth's rows of a chunk; what a seed reports after it has diverged becomes NaN.
+
+        Returns:
+            The rows as taken: metric to ``[S, length]``, or ``[S, 1]`` of an evaluation.
+        """
+        end = int(chunk.steps[berth])
+        rows = {name: np.array(values[berth]) for name, values in chunk.train.items()}
+        length = next(iter(rows.values())).shape[1] if rows else 0
+        for values in rows.values():
+            self._notice(values, end)
+        if chunk.due[berth]:
+            rows |= {name: np.array(values[berth])[:, None] for name, values in chunk.judged.items()}
+        for seed, first in self.diverged.items():
+            for name, values in rows.items():
+                begin = end - (length if name in chunk.train else 1) + 1
+                values[seed, max(0, first - begin) :] = np.nan
+        for name, values in rows.items():
+            steps = np.arange(end - values.shape[1] + 1, end + 1)
+            self._pieces.setdefault(name, []).append((steps, values))
+        return rows
+
+    def whole(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Every metric over the whole life, by name."""
+        for name, found in self._pieces.items():
+            if len(found) > 1:
+                steps, values = zip(*found, strict=True)
+                self._pieces[name] = [(np.concatenate(steps), np.concatenate(values, axis=1))]
+        return {name: self._pieces[name][0] for name in sorted(self._pieces)}
+
+    def of(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """One metric; None: it has not been reported."""
+        return self.whole().get(name)
+
+    def _notice(self, values: np.ndarray, end: int) -> None:
+        bad = ~np.isfinite(values)
+        for seed in np.flatnonzero(bad.any(axis=1)):
+            first = end - values.shape[1] + 1 + int(np.argmax(bad[seed]))
+            self.diverged[int(seed)] = min(first, self.diverged.get(int(seed), first))
+
+
+class Parts:
+    """The files of one pack, one a commit.
+
+    Args:
+        folder: of these files alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._waiting: list[Chunk] = []
+        self._holds: dict[int, set[int]] = {}
+
+    def add(self, chunk: Chunk) -> None:
+        """Remembers a chunk until the next commit."""
+        self._waiting.append(chunk)
+
+    def save(self, serial: int) -> None:
+        """Writes the chunks since the last commit as the part of commit ``serial``, whole or not at all."""
+        if not self._waiting:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, np.ndarray] = {}
+        for at, chunk in enumerate(self._waiting):
+            names = [sorted(chunk.train), sorted(chunk.judged)]
+            arrays[f"{at}/names"] = np.asarray(json.dumps(names))
+            arrays[f"{at}/numbers"], arrays[f"{at}/steps"], arrays[f"{at}/due"] = chunk[0], chunk[1], chunk[4]
+            arrays[f"{at}/train"] = np.stack([chunk.train[name] for name in names[0]])
+            if names[1]:
+                arrays[f"{at}/judged"] = np.stack([chunk.judged[name] for name in names[1]])
+        partial = self._folder / f"{serial:010d}.partial"
         with partial.open("wb") as file:
-            np.savez(file, **self._parts[step])  # pyright: ignore[reportArgumentType]
+            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
             file.flush()
             os.fsync(file.fileno())
-        partial.rename(self._folder / f"{step:010d}.npz")
+        partial.rename(self._path(serial))
+        self._holds[serial] = {int(n) for chunk in self._waiting for n in chunk.numbers if n >= 0}
+        self._waiting.clear()
 
-    def parts(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """Step and part, in order."""
-        for step in sorted(self._parts):
-            yield step, self._parts[step]
-
-    def series(self, lanes: slice) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Metric to steps ``[n]`` and values ``[len(lanes), n]`` of some lanes, over all parts.
-
-        A part's last column belongs to the step it ended at; the columns before it to the steps before.
-        """
-        pieces: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for step, part in self.parts():
-            for name, values in part.items():
-                steps = np.arange(step - values.shape[1] + 1, step + 1)
-                pieces.setdefault(name, []).append((steps, values[lanes]))
-        return {
-            name: (np.concatenate([s for s, _ in found]), np.concatenate([v for _, v in found], axis=1))
-            for name, found in pieces.items()
-        }
-
-    def last(self, name: str) -> np.ndarray | None:
-        """The newest value of a metric of every lane, ``[L]``; None if no part has it."""
-        for step in sorted(self._parts, reverse=True):
-            if name in self._parts[step]:
-                return self._parts[step][name][:, -1]
-        return None
-
-    def diverged(self, lanes: slice) -> dict[int, int]:
-        """Position within ``lanes`` to the first step at which a training metric was not finite."""
-        start = lanes.start or 0
-        inside = {
-            at - start: step for at, step in self._diverged.items() if lanes.stop is None or at < lanes.stop
-        }
-        return {at: step for at, step in sorted(inside.items()) if at >= 0}
-
-    def _notice(self, step: int, part: Mapping[str, np.ndarray]) -> None:
-        for name, values in part.items():
-            bad = ~np.isfinite(values)
-            if not name.startswith("train/") or not bad.any():
+    def load(self, serial: int, living: Mapping[int, Series]) -> None:
+        """Reads the parts up to commit ``serial`` into the series of the points that still live."""
+        for path in sorted(self._folder.glob("*")):
+            if path.suffix != ".npz" or int(path.stem) > serial:
+                path.unlink()
                 continue
-            for at in np.flatnonzero(bad.any(axis=1)):
-                first = step - values.shape[1] + 1 + int(np.argmax(bad[at]))
-                self._diverged[int(at)] = min(first, self._diverged.get(int(at), first))
+            chunks = _read(path)
+            self._holds[int(path.stem)] = {int(n) for chunk in chunks for n in chunk.numbers if n >= 0}
+            for chunk in chunks:
+                for berth, number in enumerate(chunk.numbers):
+                    if int(number) in living:
+                        living[int(number)].add(chunk, berth)
+
+    def forget(self, living: Sequence[int]) -> None:
+        """Removes the parts in which none of the living points stands."""
+        alive = set(living)
+        for serial in [serial for serial, numbers in self._holds.items() if not numbers & alive]:
+            self._path(serial).unlink(missing_ok=True)
+            del self._holds[serial]
+
+    def _path(self, serial: int) -> Path:
+        return self._folder / f"{serial:010d}.npz"
+
+
+def _read(path: Path) -> list[Chunk]:
+    with np.load(path, allow_pickle=False) as stored:
+        count = sum(name.endswith("/names") for name in stored.files)
+        chunks = []
+        for at in range(count):
+            trained, judged = json.loads(str(stored[f"{at}/names"]))
+            train = dict(zip(trained, stored[f"{at}/train"], strict=True))
+            found = dict(zip(judged, stored[f"{at}/judged"], strict=True)) if judged else {}
+            fixed = (stored[f"{at}/numbers"], stored[f"{at}/steps"])
+            chunks.append(Chunk(*fixed, train, found, stored[f"{at}/due"]))
+    return chunks

@@ -1,302 +1,266 @@
-"""Running one pack: chunks of outer steps, selection, checkpoints, and the records of its points.
+"""A pack: the points that run at once in one program, each in a berth of its own.
 
-What a chunk reported is written to MLflow while the devices compute the next chunk, and in any case before
-a checkpoint: what a resumed run logs again is what was logged before, to the same timestamps.
+A pack goes forward by chunks of outer steps. A berth whose point has ended takes the next point of the same
+program at once, its state born in place; nothing is compiled for it and no neighbour notices.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import pandas as pd
-import yaml
 
+from metalab import devices
 from metalab.checkpoints import Checkpoints
-from metalab.devices import pad_lanes
-from metalab.progress import Progress
-from metalab.protocols import PyTree
+from metalab.protocols import OuterLoop, PyTree
 from metalab.spec import EvaluationSet, Point, SweepSpec
-from metalab.sweep.evaluation import LaneSet, curves_frame, final_score, life_score, score_sets
-from metalab.sweep.guard import StopRequest
-from metalab.sweep.history import History
-from metalab.sweep.probe import probe_frame, probe_set
+from metalab.sweep.evaluation import final_score, life_score
+from metalab.sweep.history import Chunk, Parts, Series
+from metalab.sweep.judge import Judge
+from metalab.sweep.ledger import PackState
 from metalab.sweep.program import Compiler, OuterProgram
-from metalab.sweep.records import (
-    digest_of,
-    interval_rows,
-    over_seeds,
-    plain,
-    save_meta_params,
-    series_frame,
-)
-from metalab.tracking import Handle, Row, Store
+from metalab.sweep.recorder import Final
 
-__all__ = ["Context", "PackRun", "pack_folder"]
-
-CHECKPOINT_SECONDS = 15.0  # a checkpoint costs 0.03 to 0.1 s, and the chunks since are computed again
+__all__ = ["Berth", "Pack"]
 
 
 @dataclasses.dataclass
-class Context:
-    """What all packs of a sweep share.
+class Berth:
+    """A point in its berth.
 
     Attributes:
-        spec: the sweep.
-        folder: of the sweep's working files.
-        store: its runs.
-        compiler: its programs.
-        progress: what the user sees.
-        stop: whether the user wants it to stop.
-        evaluation_sets: the sets as a point has them.
-        on_chunk: called with the step after every chunk; for tests.
-        checkpoint_seconds: at most this much work is lost to a kill.
-        run_s: seconds spent in packs, compilation included.
-        width: lanes of the last pack, padding included; 0: none has run.
+        point: who sits here.
+        run: digest of its run.
+        step: outer steps done.
+        series: what it has reported.
+        rows: what the last chunk reported: metric to ``[S, length]``.
+        judged: whether the last chunk ended with an evaluation.
     """
 
-    spec: SweepSpec
-    folder: Path
-    store: Store
-    compiler: Compiler
-    progress: Progress
-    stop: StopRequest
-    evaluation_sets: Callable[[Point], Mapping[str, EvaluationSet]]
-    on_chunk: Callable[[int], None] | None = None
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
-    run_s: float = 0.0
-    width: int = 0
+    point: Point
+    run: str
+    step: int
+    series: Series
+    rows: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    judged: bool = False
 
 
-def pack_folder(context: Context, points: Sequence[Point]) -> Path:
-    """A pack's working files: named by its points in order, seeds, budget and lanes on the devices."""
-    spec = context.spec
-    width = pad_lanes(len(points) * spec.seeds, context.compiler.mesh.size)
-    budget = [spec.budget.outer_steps, spec.budget.chunk]
-    digest = digest_of([[point.digest for point in points], spec.seeds, budget, width])
-    return context.folder / "packs" / digest
-
-
-class PackRun:
-    """One pack from its first (or next) chunk to its last record.
+class Pack:
+    """A pack on the devices.
 
     Args:
-        context: of the sweep.
-        points: of one structure.
-        runs: their MLflow runs; a point whose run is FINISHED keeps its records as they are.
+        spec: the sweep.
+        compiler: of the sweep.
+        example: an outer loop of the program.
+        berths: H, points at once.
+        sets_of: a point's evaluation sets.
+        folder: of the pack's working files.
     """
 
-    def __init__(self, context: Context, points: Sequence[Point], runs: Sequence[Handle]) -> None:
-        self._context, self._points, self._runs = context, list(points), list(runs)
-        spec = context.spec
-        self._program = OuterProgram(context.compiler, [p.outer for p in points], spec.seeds)
-        self._sets = self._lane_sets()
-        context.width = self._program.width
-        self.folder = pack_folder(context, points)
-        self._pending: list[tuple[int, dict[str, np.ndarray]]] = []
-        self._best: float | None = None
+    def __init__(
+        self,
+        spec: SweepSpec,
+        compiler: Compiler,
+        example: OuterLoop,
+        berths: int,
+        sets_of: Callable[[Point], Mapping[str, EvaluationSet]],
+        folder: Path,
+    ) -> None:
+        self._spec, self._compiler, self._example, self._sets_of = spec, compiler, example, sets_of
+        self._folder = folder
+        self._checkpoints = Checkpoints(folder / "checkpoints")
+        self._parts = Parts(folder / "parts")
+        self._device: tuple[PyTree, dict[str, Any]] | None = None
+        self._shape(berths)
+        self.berths: list[Berth | None] = [None] * berths
 
-    def run(self) -> None:
-        """Trains, evaluates and records the pack's points.
+    @property
+    def occupied(self) -> list[int]:
+        """Berths in which a point sits."""
+        return [at for at, berth in enumerate(self.berths) if berth is not None]
+
+    @property
+    def free(self) -> list[int]:
+        """Berths in which nobody sits."""
+        return [at for at, berth in enumerate(self.berths) if berth is None]
+
+    @property
+    def begun(self) -> bool:
+        """Whether the devices hold anything."""
+        return self._device is not None
+
+    @property
+    def width(self) -> int:
+        """Lanes on the devices, padding included."""
+        return self._program.width
+
+    def prepare(self) -> int:
+        """Compiles the chunk; returns the bytes that one device needs for it."""
+        return self._program.prepare(self._spec.budget.chunk).device_bytes
+
+    def seat(self, arrivals: Mapping[int, Berth]) -> None:
+        """Points take free berths and are born there."""
+        for at, berth in arrivals.items():
+            self.berths[at] = berth
+            self._program.seat(at, berth.point.outer)
+        if self._device is None:
+            self._device = self._program.begin()
+        elif arrivals:
+            self._device = self._program.replace(list(arrivals), *self._device)
+
+    def leave(self, at: int) -> None:
+        """The point in a berth has ended."""
+        self.berths[at] = None
+
+    def advance(self) -> None:
+        """One chunk: trains every lane, evaluates the points that are due, hands out what was reported."""
+        assert self._device is not None
+        length, (state, kept) = self._spec.budget.chunk, self._device
+        starts = [berth.step if berth else 0 for berth in self.berths]
+        state, metrics = self._program.chunk(state, starts, length)
+        train = {f"train/{name}": self._by_berth(values) for name, values in metrics.items()}
+        for berth in filter(None, self.berths):
+            berth.step += length
+        due = [at for at in self.occupied if self._due(self.berths[at])]
+        judged: dict[str, np.ndarray] = {}
+        if due:
+            kept, judged = self._select(state, kept, due)
+        self._device = state, kept
+        chunk = Chunk(
+            numbers=np.asarray([berth.point.number if berth else -1 for berth in self.berths], np.int64),
+            steps=np.asarray([berth.step if berth else 0 for berth in self.berths], np.int64),
+            train=train,
+            judged=judged,
+            due=np.isin(np.arange(len(self.berths)), due),
+        )
+        self._parts.add(chunk)
+        for at in self.occupied:
+            berth = self.berths[at]
+            assert berth is not None
+            berth.rows, berth.judged = berth.series.add(chunk, at), at in due
+
+    def finals(self, berths: Sequence[int]) -> list[Final]:
+        """The final evaluation of the points in some berths, with the meta-parameters that were kept."""
+        assert self._device is not None
+        state, kept = self._device
+        points = [berth.point for at in berths if (berth := self.berths[at]) is not None]
+        meta, steps = kept["meta"], self._program.fetch(kept["step"])
+        if self._spec.evaluation.select is None:
+            meta = self._program.meta_params(state)
+            steps = np.full(self._program.num_lanes, self._spec.budget.outer_steps)
+        host = self._program.fetch(meta)
+        names = list(self._sets_of(points[0]))
+        found = {name: self._judge.curves(name, berths, points, meta, "final") for name in names}
+        probed = {
+            name: self._judge.probes(name, berths, points, meta)
+            for name in names
+            if found[name][0][0].where.probe
+        }
+        return [
+            Final(
+                sets={name: each[i][0] for name, each in found.items()},
+                curves={name: each[i][1] for name, each in found.items()},
+                probes={name: each[i] for name, each in probed.items()},
+                meta=jax.tree.map(lambda leaf, at=at: leaf[self._program.lanes(at)], host),
+                steps=steps[self._program.lanes(at)],
+            )
+            for i, at in enumerate(berths)
+        ]
+
+    def save(self, serial: int) -> PackState:
+        """Writes the devices' state and the series since the last commit; nothing older is touched."""
+        assert self._device is not None
+        self._checkpoints.save(serial, self._device, self._manifest(self.width))
+        self._parts.save(serial)
+        return PackState(
+            numbers=tuple(berth.point.number if berth else None for berth in self.berths),
+            runs=tuple(berth.run if berth else None for berth in self.berths),
+            steps=tuple(berth.step if berth else 0 for berth in self.berths),
+            width=self.width,
+            checkpoint=serial,
+        )
+
+    def committed(self, serial: int) -> None:
+        """The commit that names ``serial`` is done: what only older ones needed goes."""
+        self._checkpoints.keep_only(serial)
+        self._parts.forget([berth.point.number for berth in self.berths if berth is not None])
+
+    def restore(self, saved: PackState, berths: Sequence[Berth | None]) -> None:
+        """Goes on from a commit.
+
+        Args:
+            saved: as the commit has it; its berths are this pack's.
+            berths: its points, their steps those of the commit and their series empty.
 
         Raises:
-            SweepStopped: a signal came; the state is saved.
+            CheckpointMismatch: the checkpoint is that of another program.
         """
-        start = time.monotonic()
-        checkpoints = Checkpoints(self.folder / "checkpoints")
-        try:
-            self._train(checkpoints)
-        finally:
-            self._context.progress.end()
-            self._context.run_s += time.monotonic() - start
-            checkpoints.close()
+        self.berths = list(berths)
+        for at in self.occupied:
+            self._program.seat(at, self.berths[at].point.outer)  # pyright: ignore[reportOptionalMemberAccess]
+        self._checkpoints.keep_only(saved.checkpoint)
+        template = self._program.template(saved.width)
+        found = self._checkpoints.restore(saved.checkpoint, template, self._manifest(saved.width))
+        if saved.width != self.width:  # another number of devices: the padding is another one
+            found = self._program.spread(jax.tree.map(lambda leaf: leaf[: self._program.num_lanes], found))
+        self._device = found
+        living = {berth.point.number: berth.series for berth in self.berths if berth is not None}
+        self._parts.load(saved.checkpoint, living)
 
-    def _train(self, checkpoints: Checkpoints) -> None:
-        context, total = self._context, self._context.spec.budget.outer_steps
-        step, state, kept = self._restore(checkpoints)
-        self._history = History(self.folder / "parts", step)
-        title = self._title()
-        context.progress.begin(title, self._program.num_lanes, step, total)
-        saved_at = time.monotonic()
-        while step < total:
-            length = min(context.spec.budget.chunk, total - step)
-            state, metrics = self._program.chunk(state, step, length)
-            self._flush()  # while the devices compute
-            before, step = step, step + length
-            part = {f"train/{name}": value for name, value in self._program.fetch(metrics).items()}
-            if self._due(before, step):
-                kept = self._select(kept, state, step, part)
-            self._history.add(step, part)
-            self._pending.append((step, part))
-            self._report(step)
-            stopping = context.stop.signum is not None
-            if stopping or step == total or time.monotonic() - saved_at >= context.checkpoint_seconds:
-                self._flush()
-                checkpoints.save(step, (state, kept), self._manifest())
-                saved_at = time.monotonic()
-            if context.on_chunk is not None:
-                context.on_chunk(step)
-            context.stop.check()
-        self._finish(state, kept)
+    def shrink(self) -> None:
+        """Leaves the empty berths behind: a narrower program, the same states."""
+        assert self._device is not None
+        stay = self.occupied
+        lanes = [lane for at in stay for lane in range(*self._program.lanes(at).indices(self.width))]
+        rows = lanes + lanes[-1:] * (devices.pad_lanes(len(lanes), self._compiler.mesh.size) - len(lanes))
+        self._device = self._compiler.take(self._device, rows)
+        self.berths = [self.berths[at] for at in stay]
+        self._shape(len(stay))
+        for at, berth in enumerate(self.berths):
+            self._program.seat(at, berth.point.outer)  # pyright: ignore[reportOptionalMemberAccess]
 
-    def _restore(self, checkpoints: Checkpoints) -> tuple[int, PyTree, dict[str, Any]]:
-        step = checkpoints.latest()
-        if step is None:
-            state = self._program.init()
-            return 0, state, self._program.start_keeping(state)
-        self._context.progress.say(f"{self._title()}: continues from step {step}")
-        state, kept = checkpoints.restore(step, self._program.template(), self._manifest())
-        return step, state, kept
+    def close(self) -> None:
+        """Frees the checkpoints' manager."""
+        self._checkpoints.close()
 
-    def _manifest(self) -> dict[str, Any]:
-        return {"points": [point.digest for point in self._points], "seeds": self._context.spec.seeds}
+    def _shape(self, berths: int) -> None:
+        self._program = OuterProgram(self._compiler, self._example, berths, self._spec.seeds)
+        self._judge = Judge(self._program, self._sets_of)
 
-    def _title(self) -> str:
-        numbers = [point.number for point in self._points]
-        return f"points {min(numbers)}-{max(numbers)}" if len(numbers) > 1 else f"point {numbers[0]}"
+    def _manifest(self, width: int) -> dict[str, Any]:
+        return {"seeds": self._spec.seeds, "width": width}
 
-    def _lane_sets(self) -> dict[str, LaneSet]:
-        per_point = [self._context.evaluation_sets(point) for point in self._points]
-        seeds = self._context.spec.seeds
-        return {
-            name: LaneSet.of([sets[name] for sets in per_point], seeds, self._program.spread)
-            for name in per_point[0]
-        }
+    def _by_berth(self, values: Any) -> np.ndarray:
+        """``[L, ...]`` on the devices to ``[H, S, ...]`` on the host."""
+        host = self._program.fetch(values)
+        return host.reshape(len(self.berths), self._spec.seeds, *host.shape[1:])
 
-    def _due(self, before: int, step: int) -> bool:
-        settings, total = self._context.spec.evaluation, self._context.spec.budget.outer_steps
-        if settings.select is None:
+    def _due(self, berth: Berth | None) -> bool:
+        settings, total = self._spec.evaluation, self._spec.budget.outer_steps
+        if berth is None or settings.select is None:
             return False
-        return step == total or step // settings.every > before // settings.every
+        return berth.step >= total or berth.step % settings.every == 0
 
     def _select(
-        self, kept: dict[str, Any], state: PyTree, step: int, part: dict[str, np.ndarray]
-    ) -> dict[str, Any]:
-        """Evaluates on the selection set, keeps what is better, and adds the returns to the part."""
-        name = self._context.spec.evaluation.select
+        self, state: PyTree, kept: dict[str, Any], due: Sequence[int]
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Evaluates on the selection set and keeps what is better; the returns ``[H, S]`` by metric."""
+        name = self._spec.evaluation.select
         assert name is not None
-        chosen, program = self._sets[name], self._program
-        meta = program.meta_params(state)
-        curves = chosen.run(self._context.compiler, meta, program.keys, "selection")
-        scores = {
-            "return": final_score(curves["return"], chosen.ages),
-            "mean_return": life_score(curves["return"], chosen.ages),
+        meta = self._program.meta_params(state)
+        points = [berth.point for at in due if (berth := self.berths[at]) is not None]
+        found = self._judge.curves(name, due, points, meta, "selection")
+        judged = {
+            f"evaluation/{name}/{metric}": np.full((len(self.berths), self._spec.seeds), np.nan)
+            for metric in ("return", "mean_return")
         }
-        for metric, score in scores.items():
-            part[f"evaluation/{name}/{metric}"] = program.fetch(score)[:, None]
-        return program.keep_better(kept, meta, scores[self._context.spec.evaluation.keep_by], step)
-
-    def _report(self, step: int) -> None:
-        num_diverged = len(self._history.diverged(slice(None)))
-        select = self._context.spec.evaluation.select
-        returns = self._history.last(f"evaluation/{select}/return")
-        if returns is not None and np.isfinite(returns).any():
-            found = float(np.nanmax(returns))
-            self._best = found if self._best is None else max(found, self._best)
-        self._context.progress.step(step, self._program.num_lanes - num_diverged, self._best)
-
-    def _lanes(self, position: int) -> slice:
-        seeds = self._context.spec.seeds
-        return slice(position * seeds, (position + 1) * seeds)
-
-    def _flush(self) -> None:
-        """Logs the chunks that wait: of each metric the mean over the chunk, with its interval over seeds."""
-        for position, run in enumerate(self._runs):
-            if run.status == "FINISHED" or not self._pending:
-                continue
-            lanes = self._lanes(position)
-            rows: list[Row] = []
-            for step, part in self._pending:
-                for name, values in part.items():
-                    rows += interval_rows(name, step, values[lanes].mean(axis=1))
-            self._context.store.log(run, rows)
-            if diverged := self._history.diverged(lanes):
-                self._context.store.tag(run.run_id, **{"metalab.diverged": diverged})
-        self._pending.clear()
-
-    def _finish(self, state: PyTree, kept: dict[str, Any]) -> None:
-        """Evaluates the kept meta-parameters on every set and closes the points' runs."""
-        program, total = self._program, self._context.spec.budget.outer_steps
-        meta, steps = kept["meta"], program.fetch(kept["step"])
-        if self._context.spec.evaluation.select is None:
-            meta, steps = program.meta_params(state), np.full(program.num_lanes, total)
-        curves = {
-            name: program.fetch(one.run(self._context.compiler, meta, program.keys, "final"))
-            for name, one in self._sets.items()
-        }
-        self._probes = {
-            name: probe_set(one, self._context.compiler, meta, program.keys, program.fetch)
-            for name, one in self._sets.items()
-            if one.where.probe
-        }
-        meta = program.fetch(meta)
-        for position, (point, run) in enumerate(zip(self._points, self._runs, strict=True)):
-            if run.status != "FINISHED":
-                self._record(position, point, run, meta, steps, curves)
-
-    def _record(
-        self,
-        position: int,
-        point: Point,
-        run: Handle,
-        meta: PyTree,
-        steps: np.ndarray,
-        curves: Mapping[str, Mapping[str, np.ndarray]],
-    ) -> None:
-        lanes, store = self._lanes(position), self._context.store
-        own = _cut(curves, lanes)
-        probes = _cut(self._probes, lanes)
-        rows, finals = self._final_rows(own, probes)
-        series = self._history.series(lanes)
-        value = self._objective(series, finals)
-        if value is not None:
-            rows.append(("objective", self._context.spec.budget.outer_steps, value))
-        store.log(run, rows)
-        folder = self.folder / "records" / point.digest
-        folder.mkdir(parents=True, exist_ok=True)
-        series_frame(series).to_parquet(folder / "series.parquet")
-        if own:
-            frames = [curves_frame(self._sets, own, steps[lanes])]
-            frames += [probe_frame(self._sets[name], found, steps[lanes]) for name, found in probes.items()]
-            pd.concat(frames, ignore_index=True).to_parquet(folder / "evaluation.parquet")
-        kept_at = {"outer_steps": steps[lanes].tolist(), "point": point.digest}
-        save_meta_params(folder, _cut(meta, lanes), kept_at)
-        (folder / "config.yaml").write_text(yaml.safe_dump(plain(point.config), sort_keys=False))
-        store.artifact(run.run_id, folder)
-        store.tag(run.run_id, **{"metalab.diverged": self._history.diverged(lanes) or None})
-        store.close(run.run_id, "FINISHED")
-
-    def _final_rows(
-        self, curves: Mapping[str, Mapping[str, np.ndarray]], probes: Mapping[str, Mapping[str, np.ndarray]]
-    ) -> tuple[list[Row], dict[str, np.ndarray]]:
-        """Rows of the final evaluation, and the values per seed ``[S]`` by metric name."""
-        total = self._context.spec.budget.outer_steps
-        finals = score_sets(self._sets, curves)
-        for name, found in probes.items():
-            finals |= {f"final/{name}/{metric}": values for metric, values in found.items()}
-        rows: list[Row] = []
-        for name in curves:
-            if name != self._context.spec.evaluation.select:  # that one's curve already has this step
-                rows += interval_rows(f"evaluation/{name}/return", total, finals[f"final/{name}/return"])
-        for key, values in finals.items():
-            rows += interval_rows(key, total, values)
-        return rows, finals
-
-    def _objective(
-        self, series: Mapping[str, tuple[np.ndarray, np.ndarray]], finals: Mapping[str, np.ndarray]
-    ) -> float | None:
-        """The study's number: the objective's last value of each seed, taken over the seeds."""
-        study = self._context.spec.study
-        if study.objective in series:
-            return over_seeds(series[study.objective][1][:, -1], study.over_seeds)
-        final = study.objective.replace("evaluation/", "final/", 1)  # a set that is evaluated at the end only
-        return over_seeds(finals[final], study.over_seeds) if final in finals else None
-
-
-def _cut(tree: PyTree, lanes: slice) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf[lanes], tree)
+        for at, (met, curves) in zip(due, found, strict=True):
+            judged[f"evaluation/{name}/return"][at] = final_score(curves["return"], met.ages)
+            judged[f"evaluation/{name}/mean_return"][at] = life_score(curves["return"], met.ages)
+        scores = judged[f"evaluation/{name}/{self._spec.evaluation.keep_by}"].reshape(-1)
+        steps = [berth.step if berth else 0 for berth in self.berths]
+        return self._program.keep_better(kept, meta, scores, steps), judged

@@ -9,14 +9,25 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import pandas as pd
 from jax import Array
 
 from metalab.components import component, number, part, static
 from metalab.lifetimes import unroll
 from metalab.protocols import Evaluation, PyTree, StepOut, Task
-from metalab.spec import Baseline, Budget, EvaluationSet, EvaluationSettings, Point, Study, SweepSpec
-from metalab.sweep.engine import Builders
+from metalab.spec import (
+    Baseline,
+    Budget,
+    EvaluationSet,
+    EvaluationSettings,
+    Point,
+    Pruner,
+    Study,
+    SweepSpec,
+)
+from metalab.sweep.engine import Builders, Options, SweepResult, run_sweep
 from metalab.sweep.records import digest_of
+from metalab.tracking import Store, client_of
 
 
 class ToyState(NamedTuple):
@@ -112,6 +123,9 @@ def make_spec(
     sampler: str = "grid",
     points: int | None = None,
     batch: int | None = None,
+    pruner: Pruner | None = None,
+    select: str | None = "train",
+    over_seeds: str = "mean",
     base: Mapping[str, Any] | None = None,
     held_out: bool = False,
     baselines: tuple[Baseline, ...] = (),
@@ -130,8 +144,19 @@ def make_spec(
         budget=Budget(outer_steps=outer_steps, chunk=chunk),
         seeds=seeds,
         search=dict(search or {}),
-        study=Study(sampler, points, batch, 0, "evaluation/train/return", "maximize", "mean"),
-        evaluation=EvaluationSettings(every=every, select="train", sets=sets),
+        study=Study(
+            sampler=sampler,
+            points=points,
+            batch=batch,
+            seed=0,
+            objectives=(f"evaluation/{select}/return" if select else "train/score",),
+            directions=("maximize",),
+            over_seeds=over_seeds,
+            reduce="last",
+            last_fraction=0.1,
+            pruner=pruner or Pruner(),
+        ),
+        evaluation=EvaluationSettings(every=every, select=select, sets=sets if select else {}),
         baselines=baselines,
         report=(),
     )
@@ -160,3 +185,22 @@ def baseline_sets(spec: SweepSpec, one: Any, values: Mapping[str, Any]) -> dict[
 
 
 BUILDERS = Builders(make_point, evaluation_sets, baseline_sets)
+
+
+def run(spec: SweepSpec, root: Path, **options: Any) -> SweepResult:
+    """Runs the toy without a word."""
+    return run_sweep(spec, root, Options(progress=False, **options), builders=BUILDERS)
+
+
+def runs_of(root: Path, kind: str = "point", name: str = "toy") -> list[Any]:
+    """The runs of a kind, points by number."""
+    store = Store(root, name)
+    found = store.client.search_runs(
+        [store.experiment_id], f"tags.`metalab.kind` = '{kind}'", max_results=5000
+    )
+    return sorted(found, key=lambda one: int(one.data.tags.get("metalab.number", 0)))
+
+
+def table(root: Path, one: Any, name: str) -> pd.DataFrame:
+    """A Parquet artifact of a run."""
+    return pd.read_parquet(client_of(root).download_artifacts(one.info.run_id, name))
