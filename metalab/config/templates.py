@@ -181,10 +181,11 @@ def _is_number(place: Place, loops: Loops) -> bool:
 
 def _fills_itself(component: Any) -> bool:
     """Whether a component sets fields from others when it is made: ``replace`` would keep the old ones."""
-    checks = [
-        vars(base)["__post_init__"] for base in type(component).__mro__ if "__post_init__" in vars(base)
-    ]
-    return any({"__setattr__", "__dict__", "vars"} & set(check.__code__.co_names) for check in checks)
+    members = [vars(base) for base in type(component).__mro__]
+    checks = [found["__post_init__"] for found in members if "__post_init__" in found]
+    codes = [getattr(check, "__code__", None) for check in checks]
+    setters = {"__setattr__", "__dict__", "vars"}
+    return any(code is None or not setters.isdisjoint(code.co_names) for code in codes)
 
 
 def _texts(node: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
