@@ -155,8 +155,10 @@ class Delivery:
 
     def _artifact(self, run: str, path: str, folder: str | None, remove: bool) -> None:
         source = self._folder / path  # an absolute path stays what it is
-        if remove and not source.exists():
-            return  # delivered before, by a process that was killed before it could say so
+        if not source.exists():
+            if remove:
+                return  # delivered before, by a process that was killed before it could say so
+            raise FileNotFoundError(errno.ENOENT, "no such file or folder", str(source))
         self._store.artifact(self._run(run).run_id, source, folder)
         if remove and source.is_dir():
             shutil.rmtree(source)
