@@ -9,7 +9,9 @@ from typing import Any
 
 from metalab.sweep.grammar import Dimension, Float, Int
 
-__all__ = ["Axis", "Condition", "Grid", "same"]
+__all__ = ["Axis", "Condition", "Grid", "Places", "places_under", "same"]
+
+Places = dict[str, list[int]]  # an axis by its name to places of its grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +127,24 @@ class Grid:
                 count = sum(self._ways(rest, {**point, **axis.setting_at(place)}) for place in range(size))
             self._counts[memory] = count
         return self._counts[memory]
+
+
+def places_under(axes: Sequence[Axis]) -> dict[str, Places]:
+    """For each axis by its name: where the axes must stand on which its conditions depend, directly or not.
+
+    Args:
+        axes: each after those that its conditions refer to.
+    """
+    found: dict[str, Places] = {}
+    for axis in axes:
+        own = found[axis.name] = {}
+        for condition in axis.when:
+            parent = next(one for one in axes if condition.key in one.keys)
+            size = parent.dimension.size or 0
+            fitting = [place for place in range(size) if condition.holds(parent.setting_at(place))]
+            for name, places in {**found[parent.name], parent.name: fitting}.items():
+                own[name] = [place for place in places if place in own.get(name, places)]
+    return found
 
 
 def same(one: Any, other: Any) -> bool:

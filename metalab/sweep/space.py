@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metalab.errors import ConfigError, nearest
-from metalab.sweep.axes import Axis, Condition, Grid, same
+from metalab.sweep.axes import Axis, Condition, Grid, Places, places_under, same
 from metalab.sweep.grammar import Choice, Dimension, parse_dimension
 
 if TYPE_CHECKING:
@@ -112,8 +112,9 @@ class Space:
         if self.listed is not None:
             yield from map(dict, self.listed)
             return
+        places = places_under(self.axes)
         for axis in self.axes:
-            contexts = self._contexts(axis)
+            contexts = self._contexts(places[axis.name])
             values = axis.dimension.probes()
             yield from ({**contexts[0], **axis.setting(value)} for value in values)
             yield from ({**context, **axis.setting(values[0])} for context in contexts[1:])
@@ -157,19 +158,17 @@ class Space:
     def _grid(self) -> Grid:
         return Grid(self.axes)
 
-    def _contexts(self, axis: Axis) -> list[dict[str, Any]]:
-        """Settings under which an axis is set: among them, every value of each of its conditions once."""
-        count = max((len(condition.values) for condition in axis.when), default=1)
-        return [self._context(axis, number) for number in range(count)]
+    def _contexts(self, places: Places) -> list[dict[str, Any]]:
+        """Settings of the axes at ``places``: among them, every one of each axis."""
+        count = max(map(len, places.values()), default=1)
+        return [self._context(places, number) for number in range(count)]
 
-    def _context(self, axis: Axis, number: int) -> dict[str, Any]:
+    def _context(self, places: Places, number: int) -> dict[str, Any]:
         context: dict[str, Any] = {}
-        for condition in axis.when:
-            parent = next(one for one in self.axes if condition.key in one.keys)
-            wanted = condition.values[min(number, len(condition.values) - 1)]
-            settings = map(parent.setting, parent.dimension.probes())
-            fitting = (one for one in settings if same(one[condition.key], wanted))
-            context |= {**self._context(parent, 0), **next(fitting)}
+        for axis in self.axes:
+            if axis.name in places:
+                allowed = places[axis.name]
+                context |= axis.setting_at(allowed[min(number, len(allowed) - 1)])
         return context
 
 
@@ -198,6 +197,9 @@ def parse_space(search: Any, path: str = "search") -> Space:
     for axis in axes:
         _check_conditions(axis, by_key, path)
     space = Space(axes=tuple(_ordered(axes, path)), path=path)
+    for name, places in places_under(space.axes).items():
+        if not all(places.values()):
+            raise ConfigError(f"{path}.{name}.when", "never holds: the conditions contradict each other")
     _refuse_overwritten(space.keys, path)
     return space
 
