@@ -54,11 +54,6 @@ class Outbox:
         self._thread.start()
 
     @property
-    def delivered(self) -> int:
-        """Position up to which everything is delivered; 0: the store may know nothing of the sweep."""
-        return self._delivered
-
-    @property
     def waiting(self) -> int:
         """Number of operations that are not delivered, those not released among them."""
         return self._waiting

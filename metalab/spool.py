@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from metalab.errors import MetalabError
 
-__all__ = ["REJECTED", "Operation", "Spool"]
+__all__ = ["REJECTED", "Operation", "Spool", "acknowledged"]
 
 REJECTED = "outbox.rejected.jsonl"
+_ACK = "outbox.ack"
 _BLOCK = 1 << 20  # bytes
 
 
@@ -52,7 +53,7 @@ class Spool:
     def __init__(self, folder: Path, position: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "outbox.jsonl"
-        self._ack = folder / "outbox.ack"
+        self._ack = folder / _ACK
         self._file = self.path.open("ab")
         size = self.path.stat().st_size
         if size < position:
@@ -64,7 +65,7 @@ class Spool:
         if position == 0:
             for stale in (self._ack, folder / REJECTED):
                 stale.unlink(missing_ok=True)
-        self.delivered = min(self._acknowledged(), position)
+        self.delivered = min(acknowledged(folder), position)
         self._size = position
         self._buffer: list[bytes] = []
         _sync_folder(folder)
@@ -123,9 +124,12 @@ class Spool:
         """Closes the file; what was not flushed is gone."""
         self._file.close()
 
-    def _acknowledged(self) -> int:
-        text = self._ack.read_text() if self._ack.exists() else ""
-        return int(text) if text.isdecimal() else 0
+
+def acknowledged(folder: Path) -> int:
+    """The position in a folder's spool up to which everything is delivered; 0: nothing is."""
+    ack = folder / _ACK
+    text = ack.read_text() if ack.exists() else ""
+    return int(text) if text.isdecimal() else 0
 
 
 def _sync_folder(folder: Path) -> None:

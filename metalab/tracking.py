@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import http.client
 import json
 import logging
 import math
@@ -210,7 +211,7 @@ def check_address(uri: str) -> None:
         if error.code in (401, 403):  # it is there, and asks who is calling
             return
         cause = f"it answers {error.code} to /health"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         cause = str(getattr(error, "reason", error))
     raise MetalabError(
         f"MLFLOW_TRACKING_URI: no MLflow server at {redacted(uri)} ({cause}); start it, correct the address, "
@@ -247,6 +248,8 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def redacted(text: str) -> str:
     """``text`` without the passwords of the addresses in it."""
+    if "://" not in text:  # nearly all texts: a sweep's params are many
+        return text
     return re.sub(r"(\w+://[^\s/:@]*):[^\s/@]*@", r"\1:***@", text)
 
 

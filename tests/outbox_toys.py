@@ -11,6 +11,7 @@ from metalab.outbox import Outbox
 from metalab.tracking import Handle, Row, Store, client_of
 
 METRICS = ("train/loss", "train/score")
+TAGS = ("metalab.seeds", "metalab.number", "metalab.step")
 
 
 class FakeStore:
@@ -163,15 +164,14 @@ def expected(runs: int = 2, steps: int = 3) -> dict[str, Any]:
     return {"toy": sweep, **points}
 
 
-def contents(root: Path) -> dict[str, Any]:
-    """The runs of experiment ``toy`` by name: metric points, params, files, and the tags of its own.
+def contents(root: Path, experiment: str = "toy") -> dict[str, Any]:
+    """An experiment's runs by name: metric points, params, files, and the tags that ``record`` gives them.
 
     Raises:
         AssertionError: two runs have one name.
     """
     client = client_of(root)
-    experiment = client.get_experiment_by_name("toy")
-    runs = list(client.search_runs([experiment.experiment_id]))
+    runs = list(client.search_runs([client.get_experiment_by_name(experiment).experiment_id]))
     names = {run.info.run_id: run.info.run_name for run in runs}
     assert len(set(names.values())) == len(runs), sorted(names.values())
     return {run.info.run_name: _content(client, run, names) for run in runs}
@@ -191,11 +191,8 @@ def _content(client: Any, run: Any, names: dict[str, str]) -> dict[str, Any]:
         "params": dict(data.params),
         "artifacts": sorted(file.path for file in client.list_artifacts(info.run_id)),
         "metrics": metrics,
-        "tags": {key: value for key, value in data.tags.items() if key in OWN_TAGS},
+        "tags": {key: value for key, value in data.tags.items() if key in TAGS},
     }
-
-
-OWN_TAGS = ("metalab.seeds", "metalab.number", "metalab.step")
 
 
 def lines(path: Path) -> Iterator[str]:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from metalab import outbox as module
 from metalab.delivery import passing, planned
 from metalab.errors import MetalabError
 from metalab.outbox import Outbox
-from metalab.spool import REJECTED, Operation, Spool
+from metalab.spool import REJECTED, Operation, Spool, acknowledged
 from metalab.tracking import BATCH, Store
 from tests.outbox_toys import METRICS, FakeStore, MortalClient, contents, deliver, expected, lines, record
 
@@ -218,7 +219,7 @@ def test_errors_that_pass_are_told_from_those_that_last() -> None:
 
 
 class TestOutbox:
-    def test_only_what_is_released_is_delivered(self, begin: Begin, store: FakeStore) -> None:
+    def test_only_what_is_released_is_delivered(self, begin: Begin, store: FakeStore, tmp_path: Path) -> None:
         outbox = begin()
         outbox.open("a", "point", "one")
         position = outbox.flush()
@@ -226,7 +227,7 @@ class TestOutbox:
         outbox.flush()
         outbox.release(position)
         assert outbox.drain(10)
-        assert (store.points, outbox.waiting, outbox.delivered) == ({"a": []}, 1, position)
+        assert (store.points, outbox.waiting, acknowledged(tmp_path)) == ({"a": []}, 1, position)
         send(outbox)
         assert (store.points, outbox.waiting) == ({"a": [("x", 0, 1.0)]}, 0)
 
@@ -286,7 +287,7 @@ class TestOutbox:
         away[0] = False
         assert outbox.drain(10)
         assert said[1:] == [f"MLflow takes the sweep's records again; {num_waiting} operations wait for it"]
-        assert len(store.points["point0"]) == 6 and outbox.delivered == position
+        assert len(store.points["point0"]) == 6 and acknowledged(tmp_path) == position
 
     def test_a_failing_call_is_repeated_as_a_whole(self, begin: Begin, tmp_path: Path) -> None:
         """Every kind of call fails once for every run: nothing is missing, nothing doubled."""
@@ -325,6 +326,25 @@ class TestOutbox:
         assert not outbox.drain(0.1)
         assert begin(position).drain(10)
         assert len(store.points["point0"]) == 6
+
+    def test_a_hanging_store_is_abandoned(self, begin: Begin, store: FakeStore, tmp_path: Path) -> None:
+        answer, asked = threading.Event(), threading.Event()
+
+        def hang(call: str, run: str) -> None:
+            asked.set()
+            assert answer.wait(10)
+
+        outbox = begin(0, lambda: FakeStore(hang))
+        outbox.open("a", "point", "one")
+        position = outbox.flush()
+        outbox.release(position)
+        assert asked.wait(10)
+        outbox.stop(timeout=0.01)
+        answer.set()
+        outbox._thread.join(10)
+        assert not (tmp_path / "outbox.ack").exists()  # the next outbox may be at work by then
+        assert begin(position).drain(10)
+        assert store.calls == [("open", "a")]
 
     def test_what_is_refused_is_written_aside_and_delivery_goes_on(
         self, begin: Begin, store: FakeStore, said: list[str], tmp_path: Path
@@ -447,14 +467,14 @@ class TestSqlite:
         position = self.committed(root, **size)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store"])
-        reached = ""
+        reached = 0
         for milliseconds in (0, 5, 10, 20):
             process = context.Process(target=deliver, args=(root, position, 5000))
             process.start()
             before = reached
             while reached == before:  # it has got somewhere, and is at work on the next part
                 time.sleep(0.002)
-                reached = "".join(lines(root / "toy" / "outbox.ack"))
+                reached = acknowledged(root / "toy")
             time.sleep(milliseconds / 1000)
             process.kill()
             process.join()

@@ -1,15 +1,18 @@
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 
 from metalab.errors import MetalabError
-from metalab.tracking import Store, flatten, redacted, safe_name
+from metalab.tracking import Store, client_of, flatten, redacted, safe_name
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("store"), "toy")
+def store(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Store:
+    root = tmp_path_factory.mktemp("store")
+    shutil.copy(empty_database, root / "mlflow.db")
+    return Store(root, "toy")
 
 
 def test_a_run_is_found_again_by_its_digest(store: Store) -> None:
@@ -47,6 +50,35 @@ def test_statuses_are_what_they_are_set_to(store: Store) -> None:
         found = store.find(status)
         assert found is not None
         assert found.status == found.tags["metalab.status"] == status
+
+
+def test_a_run_begins_and_ends_when_it_is_said_to(store: Store) -> None:
+    run = store.open("point", "times", "times", start_ms=1000)
+    assert run.start_ms == store.open("point", "times", "times", start_ms=2000).start_ms == 1000
+    store.log(run, [("x", 5, 1.0)])
+    (point,) = store.client.get_metric_history(run.run_id, "x")
+    assert point.timestamp == 1005
+    store.close(run.run_id, "FINISHED", end_ms=3000)
+    assert store.client.get_run(run.run_id).info.end_time == 3000
+
+
+def test_a_deleted_experiment_is_named_with_the_remedy(store: Store) -> None:
+    other = Store(store.root, "deleted")
+    store.client.delete_experiment(other.experiment_id)
+    with pytest.raises(MetalabError, match=rf"'deleted' was deleted .* restore -x {other.experiment_id}`"):
+        Store(store.root, "deleted")
+
+
+def test_another_file_than_the_root_s_is_used_if_it_is_named(
+    tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_database, tmp_path / "other.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'other.db'}")
+    Store(tmp_path / "root", "named")
+    found = client_of(tmp_path).get_experiment_by_name("named")
+    assert found is not None
+    assert found.artifact_location == (tmp_path / "root" / "artifacts" / "named").as_uri()
+    assert not (tmp_path / "root" / "mlflow.db").exists()
 
 
 def test_children_are_forgotten_with_their_parent(store: Store) -> None:
