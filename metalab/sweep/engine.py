@@ -20,6 +20,7 @@ from metalab.errors import MetalabError
 from metalab.outbox import Outbox
 from metalab.progress import Progress
 from metalab.spec import Baseline, EvaluationSet, Point, SweepSpec
+from metalab.spool import acknowledged
 from metalab.sweep.context import Context, Options
 from metalab.sweep.guard import StopRequest, sweep_lock
 from metalab.sweep.ledger import Manifest, admit, forget, read_commit
@@ -110,7 +111,7 @@ def run_sweep(
         commit = read_commit(folder)
         study = Study.open(spec.study, parse_space(spec.search), folder / "study.jsonl", commit.study)
         manifest = admit(folder, manifest, options.accept_changes, unfinished=_unfinished(study, options))
-        if commit.serial and Store(root, spec.name).find(manifest.id) is None:
+        if acknowledged(folder) and Store(root, spec.name).find(manifest.id) is None:
             raise MetalabError(
                 f"{folder} holds a sweep whose runs are not in the store {redacted(address(root))}: it is "
                 "another one or was made anew; name the right one, or start anew with --fresh"

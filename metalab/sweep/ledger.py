@@ -39,6 +39,7 @@ class PackState:
     """The running pack as a checkpoint has it.
 
     Attributes:
+        example: a point of its program.
         numbers: the point in each berth; None: nobody.
         runs: digests of their runs.
         steps: outer steps that each has done.
@@ -46,6 +47,7 @@ class PackState:
         checkpoint: serial of its checkpoint and of its last part.
     """
 
+    example: int
     numbers: tuple[int | None, ...]
     runs: tuple[str | None, ...]
     steps: tuple[int, ...]
@@ -132,7 +134,7 @@ def read_commit(folder: Path) -> Commit:
         return Commit()
     pack = found["pack"]
     if pack is not None:
-        pack = PackState(**{key: tuple(v) if isinstance(v, list) else v for key, v in pack.items()})
+        pack = PackState(**{**pack, **{key: tuple(pack[key]) for key in ("numbers", "runs", "steps")}})
     return Commit(**{**found, "pack": pack, "baselines": tuple(found["baselines"])})
 
 
@@ -174,7 +176,7 @@ def admit(folder: Path, wanted: Manifest, accept: bool, unfinished: bool) -> Man
         )
     changed = _changes(found.config, wanted.config)
     if unfinished and found.code["digest"] != wanted.code["digest"]:
-        changed.append(f"code {_code_words(found.code)} -> {_code_words(wanted.code)}")
+        changed.append(_code_words(found.code, wanted.code))
     if changed and not accept:
         shown = "; ".join(changed[:_SHOWN]) + (
             f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
@@ -205,8 +207,10 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return [f"{key} {json.dumps(old.get(key))} -> {json.dumps(new.get(key))}" for key in keys]
 
 
-def _code_words(code: Mapping[str, Any]) -> str:
-    return f"{code['digest'][:8]} ({', '.join(f'{k} {v}' for k, v in code['versions'].items())})"
+def _code_words(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    old, new = before["versions"], after["versions"]
+    changed = [f"{k} {old.get(k)} -> {new.get(k)}" for k in {**old, **new} if old.get(k) != new.get(k)]
+    return f"code {before['digest'][:8]} -> {after['digest'][:8]} ({', '.join(changed) or 'sources'})"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

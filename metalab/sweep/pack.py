@@ -16,7 +16,7 @@ import numpy as np
 
 from metalab import devices
 from metalab.checkpoints import Checkpoints
-from metalab.protocols import OuterLoop, PyTree
+from metalab.protocols import PyTree
 from metalab.spec import EvaluationSet, Point, SweepSpec
 from metalab.sweep.evaluation import final_score, life_score
 from metalab.sweep.history import Chunk, Parts, Series
@@ -55,7 +55,7 @@ class Pack:
     Args:
         spec: the sweep.
         compiler: of the sweep.
-        example: an outer loop of the program.
+        example: a point of the program.
         berths: H, points at once.
         sets_of: a point's evaluation sets.
         folder: of the pack's working files.
@@ -65,7 +65,7 @@ class Pack:
         self,
         spec: SweepSpec,
         compiler: Compiler,
-        example: OuterLoop,
+        example: Point,
         berths: int,
         sets_of: Callable[[Point], Mapping[str, EvaluationSet]],
         folder: Path,
@@ -177,6 +177,7 @@ class Pack:
         self._checkpoints.save(serial, self._device, self._manifest(self.width))
         self._parts.save(serial)
         return PackState(
+            example=self._example.number,
             numbers=tuple(berth.point.number if berth else None for berth in self.berths),
             runs=tuple(berth.run if berth else None for berth in self.berths),
             steps=tuple(berth.step if berth else 0 for berth in self.berths),
@@ -228,7 +229,7 @@ class Pack:
         self._checkpoints.close()
 
     def _shape(self, berths: int) -> None:
-        self._program = OuterProgram(self._compiler, self._example, berths, self._spec.seeds)
+        self._program = OuterProgram(self._compiler, self._example.outer, berths, self._spec.seeds)
         self._judge = Judge(self._program, self._sets_of)
 
     def _manifest(self, width: int) -> dict[str, Any]:

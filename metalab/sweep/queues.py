@@ -10,7 +10,6 @@ from collections.abc import Hashable, Sequence
 import jax
 
 from metalab.errors import MetalabError, cause_of
-from metalab.protocols import OuterLoop
 from metalab.spec import Point
 from metalab.sweep.context import Context
 from metalab.sweep.recorder import Recorder
@@ -52,7 +51,7 @@ class Standing:
 class Program:
     """A program and the points that wait for it, by number."""
 
-    example: OuterLoop
+    example: Point
     queue: deque[Proposal] = dataclasses.field(default_factory=deque)
 
 
@@ -100,7 +99,7 @@ class Queues:
 
     def program_of(self, point: Point) -> Program:
         """The program that a point belongs to."""
-        return self._programs.setdefault(jax.tree.structure(point.outer), Program(point.outer))
+        return self._programs.setdefault(jax.tree.structure(point.outer), Program(point))
 
     def take(self, program: Program) -> Point | None:
         """The next point of a program; None: none waits."""

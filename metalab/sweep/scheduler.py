@@ -33,7 +33,7 @@ from metalab.sweep.queues import Program, Queues, Standing
 from metalab.sweep.recorder import Final, Recorder
 from metalab.sweep.records import plain
 from metalab.sweep.shrink import pays
-from metalab.sweep.study import Proposal
+from metalab.sweep.study import Proposal, Status
 from metalab.tracking import flatten
 
 __all__ = ["Ending", "Scheduler"]
@@ -127,14 +127,14 @@ class Scheduler:
         """Takes up what an earlier call has left: the running pack, waiting points, those to run again."""
         again = ("failed", "diverged") if self._context.options.retry else ()
         saved = self._commit.pack
-        seated = {number for number in saved.numbers if number is not None} if saved else set()
+        seated = set(saved.numbers) if saved else set()
         for record in self._study.records():
             if record.status == "running" and record.number not in seated:
                 self._queues.add(Proposal(record.number, record.values))
             elif record.status in again:
                 self._standing.again()
                 self._queues.add(self._study.retry(record.number))
-        if saved is not None and seated:
+        if saved is not None:
             self._resume_pack(saved)
         else:
             self._save()  # so that the sweep is in the store before its first compilation
@@ -148,11 +148,11 @@ class Scheduler:
                 self._restart(saved, values)
                 return
             berths.append(point and Berth(point, self._recorder.open(point), step, Series()))
-        seated = [berth for berth in berths if berth is not None]
-        self._context.progress.say(
-            f"continues {len(seated)} point(s) from step {min(berth.step for berth in seated)}"
-        )
-        program = self._queues.program_of(seated[0].point)
+        steps = [berth.step for berth in berths if berth is not None]
+        if steps:
+            self._context.progress.say(f"continues {len(steps)} point(s) from step {min(steps)}")
+        # The pack goes on even if nobody sits in it: its program runs until no point waits for it.
+        program = self._queues.program_of(self._context.make_point(saved.example, values[saved.example]))
         pack = self._pack = self._new_pack(program, len(berths))
         pack.restore(saved, berths)
         self._run_pack(program, pack)
@@ -205,7 +205,7 @@ class Scheduler:
         limit = self._spec.study.batch
         most = len(program.queue) if limit is None else min(limit, self._study.total)
         most = min(most, self._context.options.max_lanes or most)
-        return berths_for(program.example, self._spec.seeds, most)
+        return berths_for(program.example.outer, self._spec.seeds, most)
 
     def _new_pack(self, program: Program, berths: int) -> Pack:
         context = self._context
@@ -258,7 +258,7 @@ class Scheduler:
         most = max(self._spec.budget.outer_steps - b.step for b in pack.berths if b is not None)
         spared = (len(pack.berths) - left) * self._spec.seeds
         platform = mesh.devices.flat[0].platform
-        if how == "always" or pays(program.example, spared, most, mesh.size, platform):
+        if how == "always" or pays(program.example.outer, spared, most, mesh.size, platform):
             pack.shrink()
             self.tallies["shrinks"] += 1
 
@@ -329,7 +329,7 @@ class Scheduler:
         return self._study.should_prune(berth.point.number)
 
     def _ended_as(
-        self, pack: Pack, at: int, status: str, final: Final | None = None, reason: str = ""
+        self, pack: Pack, at: int, status: Status, final: Final | None = None, reason: str = ""
     ) -> None:
         berth = pack.berths[at]
         assert berth is not None

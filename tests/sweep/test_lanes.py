@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from metalab.spec import Pruner
 from metalab.sweep.shrink import pays, step_cost
 from tests.sweep import toy
-from tests.sweep.toy import run, runs_of, table
+from tests.sweep.toy import elsewhere, run, runs_of, table
 
 
 def statuses(root: Path) -> list[str]:
@@ -31,9 +30,7 @@ def test_more_points_than_berths_share_one_program(root: Path) -> None:
 def test_a_refilled_berth_gives_what_a_fresh_pack_gives(root: Path) -> None:
     search = {"outer.rate": "choice(0.02, 0.05, 0.1, 0.2)"}
     spec = toy.make_spec(search=search, seeds=2, base={"inner.noise": 0.1})
-    other = root / "other"
-    other.mkdir()
-    shutil.copy(root / "mlflow.db", other / "mlflow.db")
+    other = elsewhere(root, "other")
     run(spec, root, max_lanes=2)
     late = {"outer.rate": "choice(0.1, 0.2)"}
     run(toy.make_spec(search=late, seeds=2, base={"inner.noise": 0.1}), other, max_lanes=2)
@@ -96,9 +93,7 @@ def test_every_pruner_stops_bad_points(root: Path, kind: str) -> None:
 
 
 def test_a_diverged_point_leaves_its_neighbours_as_they_are_to_the_last_bit(root: Path) -> None:
-    whole = root / "whole"
-    whole.mkdir()
-    shutil.copy(root / "mlflow.db", whole / "mlflow.db")
+    whole = elsewhere(root, "whole")
     run(
         toy.make_spec(search={"outer.break_at": "choice(-1, -2, -3, -4)"}, base={"inner.noise": 0.1}),
         whole,
@@ -151,9 +146,7 @@ def test_one_seed_that_diverges_is_stopped_and_counts_as_the_worst(
 def test_empty_berths_are_left_behind(root: Path) -> None:
     search = {"outer.rate": "range(0.01, 0.06, 0.01)"}
     spec = toy.make_spec(search=search, seeds=1)
-    wide = root / "wide"
-    wide.mkdir()
-    shutil.copy(root / "mlflow.db", wide / "mlflow.db")
+    wide = elsewhere(root, "wide")
     stayed = run(spec, wide, max_lanes=4, shrink="never")
     result = run(spec, root, max_lanes=4, shrink="always")
     assert stayed.tallies["shrinks"] == 0
@@ -177,9 +170,7 @@ def test_whether_shrinking_pays_is_a_matter_of_the_program_alone() -> None:
 
 def test_programs_are_compiled_ahead_with_the_same_results(root: Path) -> None:
     spec = toy.make_spec(search={"outer.length": "choice(2, 4)"}, seeds=2, outer_steps=8)
-    other = root / "other"
-    other.mkdir()
-    shutil.copy(root / "mlflow.db", other / "mlflow.db")
+    other = elsewhere(root, "other")
     ahead, later = run(spec, root, overlap=True), run(spec, other, overlap=False)
     assert ahead.compilations["chunk"] == later.compilations["chunk"] == 2
     for ours, theirs in zip(runs_of(root), runs_of(other), strict=True):

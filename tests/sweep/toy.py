@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -204,3 +205,32 @@ def runs_of(root: Path, kind: str = "point", name: str = "toy") -> list[Any]:
 def table(root: Path, one: Any, name: str) -> pd.DataFrame:
     """A Parquet artifact of a run."""
     return pd.read_parquet(client_of(root).download_artifacts(one.info.run_id, name))
+
+
+def elsewhere(root: Path, name: str) -> Path:
+    """Another folder with a copy of the store."""
+    other = root / name
+    other.mkdir()
+    shutil.copy(root / "mlflow.db", other / "mlflow.db")
+    return other
+
+
+def assert_same_sweep(one: Path, other: Path) -> None:
+    """Runs, metric points and tables are equal, bit for bit, and none is there twice."""
+    ours, theirs = runs_of(one), runs_of(other)
+    assert [a.data.tags["metalab.number"] for a in ours] == [b.data.tags["metalab.number"] for b in theirs]
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.data.params == b.data.params
+        assert a.data.tags["metalab.status"] == b.data.tags["metalab.status"]
+        assert a.data.metrics == b.data.metrics
+        for key in a.data.metrics:
+            histories = [
+                client_of(r).get_metric_history(x.info.run_id, key) for r, x in ((one, a), (other, b))
+            ]
+            points = [sorted((p.step, p.value) for p in history) for history in histories]
+            assert points[0] == points[1]
+            assert len({step for step, _ in points[0]}) == len(points[0]), f"{key} has doubled points"
+            assert all(p.timestamp == a.info.start_time + p.step for p in histories[0])
+        for name in ("series.parquet", "evaluation.parquet"):
+            if a.data.tags["metalab.status"] == "FINISHED" or name == "series.parquet":
+                pd.testing.assert_frame_equal(table(one, a, name), table(other, b, name))
