@@ -262,3 +262,15 @@ class TestAddress:
     def test_what_is_no_address_is_named(self) -> None:
         with pytest.raises(MetalabError, match="no MLflow server at http://host:port"):
             check_address("http://host:port")
+
+
+def test_a_run_that_the_server_does_not_have_is_named(door: Door, tmp_path: Path) -> None:
+    from metalab.sweep.meta_test import evaluate_run
+
+    place = f"http://127.0.0.1:{door.port}"
+    with pytest.raises(MetalabError, match=f"there is no run {'0' * 32} in {place}"):
+        evaluate_run("0" * 32, ["any"], tmp_path)
+    door.shut()
+    with pytest.raises(MetalabError, match=f"no MLflow server at {place}"):
+        evaluate_run("0" * 32, ["any"], tmp_path)
+    door.open()

@@ -22,7 +22,7 @@ from metalab.sweep.evaluation import LaneSet, curves_frame, score_sets, untraine
 from metalab.sweep.probe import probe_frame, probe_set
 from metalab.sweep.program import Compiler, lane_keys
 from metalab.sweep.records import interval, interval_rows, load_meta_params
-from metalab.tracking import Handle, Store, client_of
+from metalab.tracking import Handle, Store, address, check_address, client_of, redacted
 
 __all__ = ["evaluate_run"]
 
@@ -69,11 +69,13 @@ def evaluate_run(run_id: str, task_names: Sequence[str], root: Path) -> list[dic
 def _find(run_id: str, root: Path) -> tuple[Handle, str]:
     from mlflow.exceptions import MlflowException
 
+    where = address(root)
+    check_address(where)
     client = client_of(root)
     try:
         found = client.get_run(run_id)
     except MlflowException as error:
-        raise MetalabError(f"there is no run {run_id} in {root / 'mlflow.db'}") from error
+        raise MetalabError(f"there is no run {run_id} in {redacted(where)}") from error
     info, data = found.info, found.data
     handle = Handle(run_id, info.start_time, info.status, dict(data.metrics), dict(data.tags))
     return handle, client.get_experiment(info.experiment_id).name
