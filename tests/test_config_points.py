@@ -229,3 +229,19 @@ def test_more_templates_than_are_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(maker, "_MOST_TEMPLATES", 2)
     points = [{"outer.truncation": size, "inner.gain": 0.5} for size in (1, 2, 3, 4, 1, 2)]
     check_same(load(write(tmp_path)), points)
+
+
+def test_a_search_that_refers_to_something_is_resolved(tmp_path: Path) -> None:
+    inner = {"kind": "tests.toys:Chaser", "gain": 0.5}
+    plain = {"inner.gain": "choice(0.5, 0.25)"}
+    spec = load(write(tmp_path, inner=inner, search={**plain, "inner.noise": "choice(${inner.gain}, 1)"}))
+    assert make_point(spec, 0, {}).config["search"]["inner.noise"] == "choice(0.5, 1)"
+    check_same(spec, [{"inner.gain": 0.5}, {"inner.gain": 0.25, "inner.noise": 0.125}])
+    assert make_point(load(write(tmp_path, search=plain)), 0, {}).config["search"] == plain
+
+
+def test_a_listed_point_may_have_keys_of_its_own(tmp_path: Path) -> None:
+    points = [{"inner.gain": 0.5}, {"inner.noise": 0.5}, {"outer.truncation": 1, "inner.gain": 0.5}]
+    spec = load(write(tmp_path, search=points))
+    check_same(spec, points)
+    assert make_point(spec, 0, points[0]).config["search"] == points

@@ -24,7 +24,7 @@ from metalab.config.build import merge
 from metalab.errors import ConfigError, cause_of, nearest
 from metalab.resources import SWEEPS, sweep_names
 
-__all__ = ["find", "raw_config", "resolved", "set_value", "with_values"]
+__all__ = ["find", "raw_config", "resolved", "resolved_with", "set_value", "with_values"]
 
 _RESOLVER = re.compile(r"\$\{\s*[\w.]+\s*:")
 
@@ -80,6 +80,20 @@ def resolved(config: Mapping[str, Any]) -> dict[str, Any]:
     return plain  # pyright: ignore[reportReturnType]
 
 
+def resolved_with(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration in which dotted keys hold ``values``, its interpolations resolved.
+
+    A search that refers to nothing is not copied: of thousands of listed points it would take seconds.
+
+    Raises:
+        ConfigError: a value cannot stand there, or an interpolation leads nowhere.
+    """
+    aside = {key: config[key] for key in ("search",) if key in config and not _refers(config[key])}
+    rest = {key: value for key, value in config.items() if key not in aside}
+    found = resolved(with_values(rest, values))
+    return {**{key: aside.get(key) for key in config}, **found}
+
+
 def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a configuration in which dotted keys hold ``values``, set in their order.
 
@@ -109,6 +123,15 @@ def set_value(config: dict[str, Any], key: str, value: Any) -> None:
             raise ConfigError(key, f"{at} holds {inside!r}, which has no keys")
         node = inside
     node[last] = value
+
+
+def _refers(node: Any) -> bool:
+    """Whether an interpolation stands somewhere in it."""
+    if isinstance(node, Mapping):
+        return any(map(_refers, node.values()))
+    if isinstance(node, list | tuple):
+        return any(map(_refers, node))
+    return isinstance(node, str) and "${" in node
 
 
 def _composed(path: Path) -> dict[str, Any]:

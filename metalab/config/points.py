@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from metalab.config.build import build_learner, build_outer, build_tasks, merge, to_config
-from metalab.config.compose import resolved, with_values
+from metalab.config.compose import resolved, resolved_with, with_values
 from metalab.config.schema import require_mapping
 from metalab.config.sections import read_set
 from metalab.errors import ConfigError, cause_of, nearest
@@ -52,7 +52,7 @@ def make_point(spec: SweepSpec, number: int, values: Mapping[str, Any]) -> Point
 
 def point_of(raw: Mapping[str, Any], number: int, values: Mapping[str, Any]) -> Point:
     """``make_point`` on a raw configuration."""
-    loops = build_loops(resolved(with_values(raw, values)))
+    loops = build_loops(resolved_with(raw, values))
     return Point(
         number=number,
         values=dict(values),

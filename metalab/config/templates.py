@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from metalab.components import is_component, specs
-from metalab.config.compose import resolved, with_values
+from metalab.config.compose import resolved_with
 from metalab.config.points import Loops, build_loops, digest_of_config, own_world
 from metalab.config.schema import field_value, join
 from metalab.errors import ConfigError
@@ -74,7 +74,7 @@ def make_template(raw: Mapping[str, Any], values: Mapping[str, Any], keys: Colle
     """
     marks = {f"{_MARK}{key}{_MARK}": key for key in keys}
     try:
-        marked = resolved(with_values(raw, {**values, **{key: mark for mark, key in marks.items()}}))
+        marked = resolved_with(raw, {**values, **{key: mark for mark, key in marks.items()}})
     except ConfigError:
         if not keys:
             raise
