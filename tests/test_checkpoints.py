@@ -37,7 +37,6 @@ def test_what_is_restored_is_what_was_saved_where_it_lay(tmp_path: Path) -> None
     saved = state()
     Checkpoints(tmp_path).save(7, saved, {"points": ["a"]})
     again = Checkpoints(tmp_path)
-    assert again.latest() == 7
     found = again.restore(7, template(saved), {"points": ["a"]})
     assert isinstance(found, State)
     np.testing.assert_array_equal(found.weights["w"], saved.weights["w"])
@@ -46,17 +45,16 @@ def test_what_is_restored_is_what_was_saved_where_it_lay(tmp_path: Path) -> None
     assert found.weights["w"].sharding.is_equivalent_to(saved.weights["w"].sharding, 2)
 
 
-def test_the_last_two_are_kept(tmp_path: Path) -> None:
+def test_the_one_that_counts_is_kept_whatever_came_after_it(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
-    for step in (1, 2, 3):
-        checkpoints.save(step, state(step), {})
-    assert sorted(int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()) == [2, 3]
-    found = checkpoints.restore(3, template(state()), {})
-    assert float(found.weights["w"][0, 0]) == 3.0
-
-
-def test_no_checkpoint_is_none(tmp_path: Path) -> None:
-    assert Checkpoints(tmp_path / "new").latest() is None
+    for serial in (1, 2, 3):
+        checkpoints.save(serial, state(serial), {})
+    again = Checkpoints(tmp_path)
+    again.keep_only(2)  # 3 was written and never committed
+    assert [int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()] == [2]
+    assert float(again.restore(2, template(state()), {}).weights["w"][0, 0]) == 2.0
+    again.save(3, state(30), {})
+    assert float(again.restore(3, template(state()), {}).weights["w"][0, 0]) == 30.0
 
 
 def test_another_programs_checkpoint_is_refused_by_the_leafs_name(tmp_path: Path) -> None:
@@ -74,7 +72,10 @@ def test_other_points_are_refused(tmp_path: Path) -> None:
         Checkpoints(tmp_path).restore(1, template(state()), {"points": ["b"]})
 
 
-def test_a_checkpoint_that_was_cut_short_is_not_seen(tmp_path: Path) -> None:
+def test_a_checkpoint_that_was_cut_short_is_in_nobodys_way(tmp_path: Path) -> None:
     Checkpoints(tmp_path).save(1, state(), {})
     (tmp_path / "2.orbax-checkpoint-tmp").mkdir()
-    assert Checkpoints(tmp_path).latest() == 1
+    again = Checkpoints(tmp_path)
+    again.keep_only(1)
+    again.save(2, state(5), {})
+    assert float(again.restore(2, template(state()), {}).weights["w"][0, 0]) == 5.0

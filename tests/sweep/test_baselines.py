@@ -13,7 +13,6 @@ import pytest
 from inner_loops.tasks.delayed_chains import DelayedChains
 from metalab.spec import Baseline, EvaluationSet
 from metalab.sweep.baselines import _batches, _outcome
-from metalab.sweep.engine import run_sweep
 from metalab.sweep.lives import set_tasks
 from metalab.tracking import Store
 from tests.sweep import toy
@@ -35,10 +34,11 @@ def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Store:
     root = tmp_path_factory.mktemp("baselines")
     shutil.copy(empty_store, root / "mlflow.db")
     spec = toy.make_spec(seeds=2, outer_steps=2, baselines=BASELINES)
-    assert run_sweep(spec, root, builders=toy.BUILDERS, progress=False).failed == 0
+    assert toy.run(spec, root).failed == 0
     steps: list[int] = []
-    run_sweep(spec, root, builders=toy.BUILDERS, progress=False, on_chunk=steps.append)
-    assert steps == []  # finished baselines and points stay as they are
+    again = toy.run(spec, root, on_chunk=steps.append)
+    assert steps == []
+    assert not again.compilations  # finished baselines and points stay as they are
     return Store(root, "toy")
 
 
@@ -87,7 +87,7 @@ def outcome_of(name: str, inner: Any, tasks: Any) -> tuple[Any, list[str]]:
         spec=types.SimpleNamespace(seeds=2),
     )
     nothing: Any = None
-    return _outcome(context, nothing, nothing, Baseline(name, {})), said
+    return _outcome(context, nothing, Baseline(name, {})), said
 
 
 def test_the_floor_is_the_mean_over_the_sets_tasks() -> None:

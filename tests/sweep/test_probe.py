@@ -19,7 +19,7 @@ from metalab.config import load
 from metalab.errors import ConfigError, MetalabError
 from metalab.protocols import Probe, PyTree
 from metalab.spec import Point, SweepSpec
-from metalab.sweep.engine import run_sweep
+from metalab.sweep.engine import Options, run_sweep
 from metalab.sweep.meta_test import evaluate_run
 from metalab.sweep.plan import check_spec, plan_points
 from metalab.sweep.probe import PENALTY, cross_fitted_r2
@@ -95,7 +95,9 @@ def test_a_sweep_probes_the_sets_that_ask_for_it(root: Path) -> None:
         outer = toy.Descent(inner=Open(), tasks=toy.Targets())
         return dataclasses.replace(toy.make_point(spec, number, values), outer=outer)
 
-    run_sweep(spec, root, progress=False, builders=dataclasses.replace(toy.BUILDERS, make_point=make_point))
+    run_sweep(
+        spec, root, Options(progress=False), builders=dataclasses.replace(toy.BUILDERS, make_point=make_point)
+    )
     store = Store(root, "toy")
     (run,) = store.client.search_runs([store.experiment_id], "tags.`metalab.kind` = 'point'")
     metrics = run.data.metrics
@@ -146,7 +148,7 @@ def sweep_file(folder: Path, **of_set: Any) -> Path:
 
 @pytest.mark.slow
 def test_chains_are_probed_by_a_sweep_and_afterwards(root: Path) -> None:
-    run_sweep(load(sweep_file(root, probe=True)), root, progress=False)
+    run_sweep(load(sweep_file(root, probe=True)), root, Options(progress=False))
     store = Store(root, "probed")
     runs = {run.data.tags["metalab.kind"]: run for run in store.client.search_runs([store.experiment_id])}
     metrics = runs["point"].data.metrics
