@@ -11,6 +11,7 @@ from metalab.cli import main
 from tests.config_toys import write
 
 SETS = {"train": {"count": 1, "updates": 1}}
+WHEN_SHORT = {"search": "interval(0, 1)", "when": {"outer.truncation": 1}}
 
 
 def refused(capsys: pytest.CaptureFixture[str], root: Path, *command: str) -> str:
@@ -101,6 +102,136 @@ CASES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
         {"search": {"inner.gain": "interval(0, 1)"}, "study": {"sampler": "random"}},
         [],
         ["study.points: required and not given"],
+    ),
+    (
+        "twins of unequal length",
+        {"search": {"inner.gain, inner.noise": "choice([1, 2], [3])"}},
+        [],
+        ["search.inner.gain, inner.noise: each choice is a list of 2 values, one for each key; got [3]"],
+    ),
+    (
+        "a condition that never holds",
+        {"search": {"inner.gain": "1, 2", "inner.noise": {"search": "1, 2", "when": {"inner.gain": 3}}}},
+        [],
+        ["search.inner.noise.when.inner.gain: is never 3; it is one of 1, 2"],
+    ),
+    (
+        "a listed point that cannot be",
+        {"search": [{"inner.gain": 1}, {"inner.gain": "fast", "inner.noise": 1}]},
+        [],
+        ["search: at inner.gain='fast', inner.noise=1: inner.gain: expected a number, got 'fast'"],
+    ),
+    (
+        "a listed key outside",
+        {"search": [{"seeds": 1}]},
+        [],
+        ["search.seeds: cannot be searched: only keys under inner., tasks., outer. can"],
+    ),
+    (
+        "a list of points with a sampler",
+        {"search": [{"inner.gain": 1}], "study": {"sampler": "tpe", "points": 2}},
+        [],
+        ["study.sampler: 'tpe' draws points, and search lists them: leave the sampler out"],
+    ),
+    (
+        "a grid beyond all bounds",
+        {"search": {"inner.gain": "range(0, 5000)", "inner.noise": "range(0, 5000)"}},
+        [],
+        ["search: the grid has 25000000 points, at most 1000000; set study.points"],
+    ),
+    (
+        "quasi-random conditions",
+        {
+            "search": {"outer.truncation": "1, 2", "inner.gain": WHEN_SHORT},
+            "study": {"sampler": "qmc", "points": 2},
+        },
+        [],
+        ["study.sampler: 'qmc' spreads all keys at once: conditions need random, tpe or nsga2"],
+    ),
+    (
+        "a covariance of one number",
+        {
+            "search": {"outer.truncation": "1, 2", "inner.gain": "interval(0, 1)"},
+            "study": {"sampler": "cmaes", "points": 2},
+        },
+        [],
+        ["study.sampler: 'cmaes' needs two keys or more with an interval or a range"],
+    ),
+    (
+        "several objectives for one",
+        {
+            "search": {"inner.noise": "interval(0, 1)", "inner.gain": "interval(0, 1)"},
+            "study": {"sampler": "cmaes", "points": 2, "objective": ["train/score", "train/loss"]},
+        },
+        [],
+        ["study.sampler: 'cmaes' takes one objective; for several: nsga2, tpe or random"],
+    ),
+    (
+        "the same objective twice",
+        {"study": {"objective": ["train/score", "train/score"]}},
+        [],
+        ["study.objective: expected metrics, each once; got ['train/score', 'train/score']"],
+    ),
+    (
+        "no objective",
+        {"study": {"objective": []}},
+        [],
+        ["study.objective: expected metrics, each once; got []"],
+    ),
+    (
+        "directions and objectives",
+        {"study": {"objective": ["train/score", "train/loss"], "direction": ["maximize"]}},
+        [],
+        ["study.direction: 1 directions for 2 objectives: give one for each"],
+    ),
+    (
+        "unknown direction",
+        {"study": {"direction": "maximise"}},
+        [],
+        ["study.direction: 'maximise' is not allowed; did you mean 'maximize'?"],
+    ),
+    (
+        "unknown pruner",
+        {"study": {"pruner": "medain"}},
+        [],
+        ["study.pruner.kind: 'medain' is not allowed; did you mean 'median'?"],
+    ),
+    (
+        "unknown key of a pruner",
+        {"study": {"pruner": {"kind": "median", "startup": 3}}},
+        [],
+        ["study.pruner.startup: unknown key (given 3); did you mean 'startup_points'?"],
+    ),
+    (
+        "pruning by what is known at the end",
+        {"evaluation": {"sets": SETS}, "study": {"pruner": "median", "objective": "final/train/return"}},
+        [],
+        [
+            "study.pruner: the objective 'final/train/return' is known at the end only; "
+            "during training there "
+            "are evaluation/train/return, evaluation/train/mean_return, train/METRIC"
+        ],
+    ),
+    (
+        "pruning by several objectives",
+        {"study": {"pruner": "median", "objective": ["train/score", "train/loss"]}},
+        [],
+        ["study.pruner: compares points by one objective; leave it out, or name one objective"],
+    ),
+    (
+        "warming up for ever",
+        {"study": {"pruner": {"kind": "median", "warmup_steps": 4}}},
+        [],
+        ["study.pruner.warmup_steps: 4 of 4 outer steps: nothing would be pruned"],
+    ),
+    (
+        "wilcoxon over few seeds",
+        {"seeds": 3, "study": {"pruner": "wilcoxon"}},
+        [],
+        [
+            "study.pruner: wilcoxon over 3 seeds can never find a p below 0.125, and p_threshold is 0.1: "
+            "it needs 4 seeds or more"
+        ],
     ),
     (
         "several values",

@@ -16,6 +16,8 @@ from metalab.config import (
 )
 from metalab.errors import ConfigError
 from metalab.resources import SWEEPS, suite_names, sweep_names
+from metalab.spec import Pruner
+from metalab.sweep.space import parse_space
 from tests.config_toys import World, write
 from tests.toys import Chaser, Targets
 
@@ -30,7 +32,8 @@ def test_a_small_file_is_read_whole(tmp_path: Path) -> None:
     assert (spec.name, spec.description, spec.seeds) == ("toy", "why", 3)
     assert (spec.budget.outer_steps, spec.budget.chunk) == (4, 2)
     assert (spec.evaluation.every, spec.evaluation.select) == (2, "train")
-    assert (spec.study.sampler, spec.study.objective) == ("grid", "evaluation/train/return")
+    assert (spec.study.sampler, spec.study.objectives) == ("grid", ("evaluation/train/return",))
+    assert (spec.study.directions, spec.study.batch, spec.study.pruner) == (("maximize",), None, Pruner())
     assert spec.config["inner"] == {
         "kind": "tests.toys:Chaser",
         "gain": 0.1,
@@ -100,6 +103,75 @@ def test_a_whole_component_can_be_searched(tmp_path: Path) -> None:
         for value in ({"kind": "sgd", "learning_rate": 1}, {"kind": "adam"})
     ]
     assert kinds == ["sgd", "adam"]
+
+
+def test_a_search_may_zip_keys_and_set_conditions(tmp_path: Path) -> None:
+    search = {
+        "inner.gain, inner.noise": "choice([0.25, 0.5], [0.75, 0.0])",
+        "outer.optimizer": "choice({kind: sgd}, {kind: adam})",
+        "outer.optimizer.b1": {"search": "choice(0.8, 0.9)", "when": {"outer.optimizer": {"kind": "adam"}}},
+    }
+    spec = load(write(tmp_path, search=search))
+    assert spec.search == search
+    points = [make_point(spec, number, values) for number, values in enumerate(parse_space(spec.search))]
+    assert len(points) == 2 * (1 + 2)
+    seen: list[Any] = [point.outer for point in points]
+    assert [(outer.inner.gain, outer.inner.noise) for outer in seen[::3]] == [(0.25, 0.5), (0.75, 0.0)]
+    assert [point.config["outer"]["optimizer"].get("b1") for point in points[:3]] == [None, 0.8, 0.9]
+
+
+def test_a_search_may_be_a_list_of_points(tmp_path: Path) -> None:
+    search = [{"inner.gain": 0.25}, {"inner.gain": "${inner.noise}", "outer.truncation": 3}, {}]
+    spec = load(write(tmp_path, inner={"kind": "tests.toys:Chaser", "noise": 0.5}, search=search))
+    points = [make_point(spec, number, values) for number, values in enumerate(parse_space(spec.search))]
+    outers: list[Any] = [point.outer for point in points]
+    assert [(outer.inner.gain, outer.truncation) for outer in outers] == [(0.25, 2), (0.5, 3), (0.1, 2)]
+
+
+def test_a_search_may_refer_to_the_rest_of_the_file(tmp_path: Path) -> None:
+    search = {"outer.truncation": "choice(${budget.chunk}, 1)", "inner.gain": "interval(0, ${inner.noise})"}
+    inner = {"kind": "tests.toys:Chaser", "noise": 0.5}
+    study = {"sampler": "random", "points": 2}
+    spec = load(write(tmp_path, inner=inner, search=search, study=study))
+    assert spec.search == {"outer.truncation": "choice(2, 1)", "inner.gain": "interval(0, 0.5)"}
+
+
+STUDIES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"batch": None}),
+    ({"sampler": "tpe", "points": 40}, {"batch": 5}),
+    ({"sampler": "nsga2", "points": 3}, {"batch": 2}),
+    ({"sampler": "cmaes", "points": 40, "batch": 7}, {"batch": 7}),
+    ({"sampler": "random", "points": 40}, {"batch": None}),
+    (
+        {"objective": ["train/score", "final/far/return"], "direction": ["maximize", "minimize"]},
+        {"objectives": ("train/score", "final/far/return"), "directions": ("maximize", "minimize")},
+    ),
+    (
+        {"objective": ["train/score", "train/loss"], "direction": "minimize"},
+        {"directions": ("minimize", "minimize")},
+    ),
+    ({"reduce": "mean", "last_fraction": 0.25}, {"reduce": "mean", "last_fraction": 0.25}),
+    ({"pruner": "median"}, {"pruner": Pruner("median", outer_steps=4)}),
+    ({"pruner": None}, {"pruner": Pruner()}),
+    ({"pruner": "hyperband"}, {"pruner": Pruner("hyperband", warmup_steps=4, outer_steps=4)}),
+    (
+        {"pruner": "successive_halving", "objective": "train/score"},
+        {"pruner": Pruner("successive_halving", warmup_steps=2, outer_steps=4)},
+    ),
+    (
+        {"pruner": {"kind": "wilcoxon", "p_threshold": 0.2, "startup_points": 1, "warmup_steps": 2}},
+        {"pruner": Pruner("wilcoxon", 1, 2, p_threshold=0.2, outer_steps=4)},
+    ),
+]
+
+
+@pytest.mark.parametrize(("study", "expected"), STUDIES)
+def test_a_study_section_is_read(tmp_path: Path, study: dict[str, Any], expected: dict[str, Any]) -> None:
+    grid = "choice(1, 2)" if study.get("sampler", "grid") == "grid" else "interval(1, 2)"
+    search = {"inner.gain": grid, "outer.num_slots": "range(1, 4)"}
+    sets = {"sets": SETS, "every": 4}
+    read = load(write(tmp_path, search=search, study=study, evaluation=sets, seeds=4)).study
+    assert {key: getattr(read, key) for key in expected} == expected
 
 
 def test_the_digest_names_what_is_computed_and_nothing_else(tmp_path: Path) -> None:

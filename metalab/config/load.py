@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metalab.config.compose import find, raw_config, resolved
+from metalab.config.maker import PointMaker
 from metalab.config.points import build_baseline_sets, build_evaluation_sets, point_of
 from metalab.config.searching import read_search, read_study
 from metalab.config.sections import read_baselines, read_budget, read_evaluation, read_head
@@ -69,7 +70,7 @@ def _checked(spec: SweepSpec) -> SweepSpec:
     """Builds what the sweep will build: the values at the ends of the space, the sets, the baselines."""
     base = point_of(spec.raw, 0, {})
     build_evaluation_sets(spec, base)
-    _probe(parse_space(spec.search), lambda values: point_of(spec.raw, 0, values))
+    _probe(parse_space(spec.search), functools.partial(PointMaker(spec), 0))
     for baseline in spec.baselines:
         if baseline.config:
             build_baseline_sets(spec, baseline, {})
@@ -87,7 +88,8 @@ def _probe(space: Space, build: Callable[[Mapping[str, Any]], Any]) -> None:
             alone = len(values) == 1
             key = f"{space.path}.{next(iter(values))}" if alone else space.path
             shown = ", ".join(repr(v) if alone else f"{k}={v!r}" for k, v in values.items())
-            raise ConfigError(key, f"at {shown}: {error}") from error
+            told = ConfigError(error.key, error.problem)  # without the file, which is named once
+            raise ConfigError(key, f"at {shown}: {told}") from error
 
 
 def _shown(path: Path) -> Path:

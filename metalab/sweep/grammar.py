@@ -187,6 +187,11 @@ def parse_dimension(value: Any, path: str) -> Dimension:
         raise ConfigError(path, f'the list {value!r} is one value, not a choice; write "choice({inside})"')
     if not isinstance(value, str):
         raise ConfigError(path, f"{value!r} is one value: nothing to search; write {_GRAMMAR}")
+    return _parsed(value, path)
+
+
+@functools.lru_cache(maxsize=256)  # a file is read by several layers, and the parser takes 0.1 ms a value
+def _parsed(value: str, path: str) -> Dimension:
     try:
         sweep = OverridesParser.create().parse_override(f"key={value}").value()
     except HydraException as error:
