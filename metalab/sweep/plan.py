@@ -18,30 +18,11 @@ from metalab.config import build_baseline_sets, build_evaluation_sets
 from metalab.contracts import ContractError, check_inner, check_outer, check_probe
 from metalab.errors import ConfigError
 from metalab.spec import EvaluationSet, Point, SweepSpec
-from metalab.sweep.memory import (
-    Memory,
-    berths_for,
-    compiled_memory,
-    device_memory,
-    fit_lanes,
-    fitting_berths,
-    sizes,
-)
+from metalab.sweep.memory import Memory, compiled_memory, fitting_berths, sizes
 from metalab.sweep.space import parse_space
 from metalab.sweep.survey import Group, survey
 
-__all__ = [
-    "Plan",
-    "Program",
-    "berths_for",
-    "check_spec",
-    "compiled_memory",
-    "describe",
-    "device_memory",
-    "fit_lanes",
-    "make_plan",
-    "plan_points",
-]
+__all__ = ["Plan", "Program", "check_spec", "describe", "make_plan", "plan_points"]
 
 
 @dataclasses.dataclass(frozen=True)
