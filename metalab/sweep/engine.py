@@ -43,7 +43,7 @@ class SweepResult:
     """How a sweep ended.
 
     Attributes:
-        parent_run_id: MLflow's id of the sweep's run.
+        parent_run_id: MLflow's id of the sweep's run; empty if the store refused it.
         finished, failed: numbers of points, those of earlier calls included; a pruned point has finished its
             part, a diverged one has failed.
         endings: how the points ended that did not finish, and baselines that failed.
@@ -137,13 +137,12 @@ def run_sweep(
 
 def _result(context: Context, scheduler: Scheduler, root: Path) -> SweepResult:
     scheduler.run()
-    context.outbox.drain()
+    _deliver(context)
     records = context.study.records()
     names = [made.name for made in context.compiler.compilations]
     parent = Store(root, context.spec.name).find(context.manifest.id)
-    assert parent is not None  # the outbox has been drained
     return SweepResult(
-        parent_run_id=parent.run_id,
+        parent_run_id=parent.run_id if parent is not None else "",
         finished=sum(record.status in ("finished", "pruned") for record in records),
         failed=sum(record.status in ("failed", "diverged") for record in records),
         endings=tuple(scheduler.endings()),
@@ -151,6 +150,21 @@ def _result(context: Context, scheduler: Scheduler, root: Path) -> SweepResult:
         compilations={name: names.count(name) for name in dict.fromkeys(names)},
         tallies=dict(scheduler.tallies),
     )
+
+
+def _deliver(context: Context) -> None:
+    """Waits until the store has everything, or the user has had enough of it."""
+    told = False
+    while not context.outbox.drain(timeout=1.0):
+        if context.stop.signum is not None:
+            context.progress.say(
+                f"all points have ended; {context.outbox.waiting} records wait for the store, and "
+                f"{provenance.command()} delivers them"
+            )
+            raise SystemExit(128 + context.stop.signum)
+        if not told:
+            context.progress.say(f"delivering {context.outbox.waiting} records to the store")
+            told = True
 
 
 def _alone(spec: SweepSpec) -> SweepSpec:

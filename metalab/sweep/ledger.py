@@ -41,7 +41,7 @@ class PackState:
     Attributes:
         example: a point of its program.
         numbers: the point in each berth; None: nobody.
-        runs: digests of their runs.
+        points: digests of their configurations.
         steps: outer steps that each has done.
         width: lanes on the devices, padding included.
         checkpoint: serial of its checkpoint and of its last part.
@@ -49,7 +49,7 @@ class PackState:
 
     example: int
     numbers: tuple[int | None, ...]
-    runs: tuple[str | None, ...]
+    points: tuple[str | None, ...]
     steps: tuple[int, ...]
     width: int
     checkpoint: int
@@ -134,7 +134,7 @@ def read_commit(folder: Path) -> Commit:
         return Commit()
     pack = found["pack"]
     if pack is not None:
-        pack = PackState(**{**pack, **{key: tuple(pack[key]) for key in ("numbers", "runs", "steps")}})
+        pack = PackState(**{**pack, **{key: tuple(pack[key]) for key in ("numbers", "points", "steps")}})
     return Commit(**{**found, "pack": pack, "baselines": tuple(found["baselines"])})
 
 

@@ -22,6 +22,9 @@ __all__ = ["Memory", "berths_for", "compiled_memory", "device_memory", "fit_lane
 # `compiled_memory` replaces by what XLA says.
 _GUESS = 4
 _USABLE = 0.8
+# A CPU device gains nothing from more lanes than these, and loses its cache to them; with fewer at once,
+# points end one after the other instead of all at the very end.
+_MOST_LANES = {"cpu": 32}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Memory:
 
 
 def berths_for(outer: OuterLoop, seeds: int, most: int) -> int:
-    """Points of a program that run at once: as many as there are and fit all devices, at least one.
+    """Points of a program that run at once: as many as there are and as all devices hold, at least one.
 
     Args:
         outer: an outer loop of the program.
@@ -51,7 +54,8 @@ def berths_for(outer: OuterLoop, seeds: int, most: int) -> int:
 def fitting_berths(state_bytes: int, seeds: int, most: int) -> int:
     """``berths_for`` where the size of a lane's state is known."""
     num_devices = jax.local_device_count()
-    lanes = fit_lanes(_GUESS * state_bytes, device_memory(num_devices)) * num_devices
+    lanes = fit_lanes(_GUESS * state_bytes, device_memory(num_devices))
+    lanes = min(lanes, _MOST_LANES.get(jax.local_devices()[0].platform, lanes)) * num_devices
     return max(1, min(most, lanes // seeds))
 
 

@@ -179,7 +179,7 @@ class Pack:
         return PackState(
             example=self._example.number,
             numbers=tuple(berth.point.number if berth else None for berth in self.berths),
-            runs=tuple(berth.run if berth else None for berth in self.berths),
+            points=tuple(berth.point.digest if berth else None for berth in self.berths),
             steps=tuple(berth.step if berth else 0 for berth in self.berths),
             width=self.width,
             checkpoint=serial,

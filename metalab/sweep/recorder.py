@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +67,26 @@ class Recorder:
         folder: where files wait until they are delivered.
         outbox: takes everything.
         parent: digest of the sweep's run.
+        attempt_of: what tells a run of a point from its other runs, by the point's number.
     """
 
-    def __init__(self, spec: SweepSpec, folder: Path, outbox: Outbox, parent: str) -> None:
+    def __init__(
+        self, spec: SweepSpec, folder: Path, outbox: Outbox, parent: str, attempt_of: Callable[[int], int]
+    ) -> None:
         self._spec, self._folder, self._outbox, self._parent = spec, folder, outbox, parent
+        self._attempt_of = attempt_of
         chunks = spec.budget.outer_steps // spec.budget.chunk
         self._stride = spec.budget.chunk * max(1, math.ceil(chunks / CURVE_POINTS))
 
-    def run_of(self, point: Point) -> str:
-        """The digest that a point's run is found by: its place in the sweep and what it is."""
-        return digest_of([self._parent, point.number, point.digest])
+    def run_of(self, number: int) -> str:
+        """The digest that the newest run of a point is found by."""
+        return digest_of([self._parent, self._attempt_of(number)])
+
+    def supersede(self, number: int) -> None:
+        """A point's run counts no more: the point is about to be run again, in a new one."""
+        run = self.run_of(number)
+        self._outbox.close(run, "KILLED")
+        self._outbox.tag(run, **{"metalab.status": "SUPERSEDED"})
 
     def open(self, point: Point) -> str:
         """Opens (or opens again) a point's run and returns its digest."""
@@ -86,7 +96,7 @@ class Recorder:
             "metalab.name": f"point {point.number}",
             "metalab.searched": sorted(point.values),
         }
-        run = self.run_of(point)
+        run = self.run_of(point.number)
         self._outbox.open(
             run,
             "point",
@@ -139,7 +149,7 @@ class Recorder:
             reason: why it did not.
         """
         rows: list[Row] = []
-        folder = self._folder / "records" / f"{point.number:05d}"
+        folder = self._folder / "records" / run
         folder.mkdir(parents=True, exist_ok=True)
         if final is not None:
             rows += self._final(final, folder, point)
@@ -156,7 +166,7 @@ class Recorder:
 
     def fail(self, number: int, values: Mapping[str, Any], reason: str, text: str = "") -> None:
         """A point that could not be begun: a run of its own that says why."""
-        run = digest_of([self._parent, number, "failed"])
+        run = self.run_of(number)
         tags = {
             "metalab.sweep": self._spec.name,
             "metalab.number": number,
@@ -166,7 +176,7 @@ class Recorder:
         name = f"{self._spec.name}-{number:04d}"
         self._outbox.open(run, "point", name, parent=self._parent, tags=tags, params=flatten(values))
         if text:
-            path = self._folder / "records" / f"{number:05d}" / "error.txt"
+            path = self._folder / "records" / run / "error.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
             self._outbox.artifact(run, path.parent, remove=True)

@@ -14,7 +14,6 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -70,7 +69,9 @@ class Scheduler:
     def __init__(self, context: Context, commit: Commit) -> None:
         self._context, self._commit = context, commit
         self._spec, self._study, self._outbox = context.spec, context.study, context.outbox
-        self._recorder = Recorder(context.spec, context.folder, context.outbox, context.manifest.id)
+        self._recorder = Recorder(
+            context.spec, context.folder, context.outbox, context.manifest.id, context.study.attempt
+        )
         self._standing = Standing(context.study.records(), context.spec.study.directions)
         self._queues = Queues(context, self._recorder, self._standing)
         self._pack: Pack | None = None
@@ -118,7 +119,9 @@ class Scheduler:
         tags = {"metalab.sweep": spec.name, "metalab.name": spec.name, "metalab.single": manifest.single}
         if manifest.changes:
             tags["metalab.changes"] = list(manifest.changes)
+        # Parameters of a run cannot be changed: those of the first call stand, and the tag tells the rest.
         params = {"seeds": spec.seeds, **flatten(dataclasses.asdict(spec.budget), "budget.")}
+        params = {} if manifest.changes else params
         start_ms = int(time.time() * 1000)
         self._outbox.open(manifest.id, "sweep", spec.name, tags=tags, params=params, start_ms=start_ms)
         self._upload("sweep.yaml", yaml.safe_dump(plain(spec.config), sort_keys=False))
@@ -132,8 +135,7 @@ class Scheduler:
             if record.status == "running" and record.number not in seated:
                 self._queues.add(Proposal(record.number, record.values))
             elif record.status in again:
-                self._standing.again()
-                self._queues.add(self._study.retry(record.number))
+                self._again(record.number)
         if saved is not None:
             self._resume_pack(saved)
         else:
@@ -142,10 +144,10 @@ class Scheduler:
     def _resume_pack(self, saved: PackState) -> None:
         values = {record.number: record.values for record in self._study.records()}
         berths: list[Berth | None] = []
-        for number, run, step in zip(saved.numbers, saved.runs, saved.steps, strict=True):
+        for number, digest, step in zip(saved.numbers, saved.points, saved.steps, strict=True):
             point = None if number is None else self._context.make_point(number, values[number])
-            if point is not None and self._recorder.run_of(point) != run:
-                self._restart(saved, values)
+            if point is not None and point.digest != digest:
+                self._restart(saved)
                 return
             berths.append(point and Berth(point, self._recorder.open(point), step, Series()))
         steps = [berth.step for berth in berths if berth is not None]
@@ -157,14 +159,21 @@ class Scheduler:
         pack.restore(saved, berths)
         self._run_pack(program, pack)
 
-    def _restart(self, saved: PackState, values: dict[int, Any]) -> None:
+    def _restart(self, saved: PackState) -> None:
         """The configuration was changed and the change accepted: the points under way begin again."""
-        for number, run in zip(saved.numbers, saved.runs, strict=True):
-            if number is not None and run is not None:
-                self._outbox.close(run, "KILLED")
-                self._outbox.tag(run, **{"metalab.status": "SUPERSEDED"})
-                self._queues.add(Proposal(number, values[number]))
+        for number, step in zip(saved.numbers, saved.steps, strict=True):
+            if number is not None:
+                self._study.end(number, "failed", None, steps=step, reason="the configuration was changed")
+                self._standing.note(None)
+                self._again(number)
         shutil.rmtree(self._packs, ignore_errors=True)
+        self._save()
+
+    def _again(self, number: int) -> None:
+        """A point that did not finish is queued once more, for a run of its own."""
+        self._recorder.supersede(number)
+        self._standing.again()
+        self._queues.add(self._study.retry(number))
 
     @property
     def _packs(self) -> Path:

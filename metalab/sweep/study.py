@@ -127,6 +127,10 @@ class Study:
             self._remember(self._trial_at(trial.number))
         return self.proposal(number)
 
+    def attempt(self, number: int) -> int:
+        """What tells this run of a point from any other run of any point: the number of its newest trial."""
+        return self._trials[number]
+
     def proposal(self, number: int) -> Proposal:
         """A point that has been asked for, once more."""
         return Proposal(number, self._records[number].values)
