@@ -8,6 +8,7 @@ refused in one place and in the same words.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import sys
 import types
@@ -206,6 +207,7 @@ def _hint(annotation: Any, value: Any) -> str:
     return ""
 
 
+@functools.cache
 def _annotation(cls: type, name: str) -> Any:
     """A field's annotation, evaluated in the module of the class that declares it."""
     for base in cls.__mro__:

@@ -31,6 +31,8 @@ from metalab.sweep.space import parse_space
 from metalab.sweep.study import Study
 from metalab.tracking import Store, address, check_address, redacted, safe_name
 
+MakePoint = Callable[[int, Mapping[str, Any]], Point]
+
 __all__ = ["Builders", "Options", "SweepResult", "run_sweep"]
 
 # What a file may change without asking another question; points, the search space and what only reports
@@ -65,7 +67,7 @@ class SweepResult:
 class Builders:
     """How the engine turns configuration into components: the only seam to ``metalab.config``."""
 
-    make_point: Callable[[SweepSpec, int, Mapping[str, Any]], Point]
+    point_maker: Callable[[SweepSpec], MakePoint]
     evaluation_sets: Callable[[SweepSpec, Point], Mapping[str, EvaluationSet]]
     baseline_sets: Callable[[SweepSpec, Baseline, Mapping[str, Any]], Mapping[str, EvaluationSet]]
 
@@ -74,7 +76,7 @@ class Builders:
         """Those of ``metalab.config``."""
         from metalab import config
 
-        return cls(config.make_point, config.build_evaluation_sets, config.build_baseline_sets)
+        return cls(config.PointMaker, config.build_evaluation_sets, config.build_baseline_sets)
 
 
 def run_sweep(
@@ -94,9 +96,10 @@ def run_sweep(
     """
     options, made = options or Options(), builders or Builders.from_config()
     folder = root.absolute() / safe_name(spec.name)
-    spec, mode = (_alone(spec), _single_name(spec, made)) if options.single else (spec, "sweep")
-    if options.single:
-        folder = folder / mode
+    spec = _alone(spec) if options.single else spec
+    make = made.point_maker(spec)
+    mode = _single_name(make) if options.single else "sweep"
+    folder = folder / mode if options.single else folder
     folder.mkdir(parents=True, exist_ok=True)
     check_address(address(root))
     progress = Progress(options.progress)
@@ -105,7 +108,7 @@ def run_sweep(
         stop = stack.enter_context(StopRequest().listening())
         if note:
             progress.say(note)
-        manifest = _manifest(spec, mode, made)
+        manifest = _manifest(spec, mode, make)
         if options.fresh:
             _forget(folder, Store(root, spec.name), manifest.id)
         commit = read_commit(folder)
@@ -127,7 +130,7 @@ def run_sweep(
             compiler=Compiler(options.quick),
             progress=progress,
             stop=stop,
-            make_point=lambda number, values: made.make_point(spec, number, values),
+            make_point=make,
             evaluation_sets=lambda point: made.evaluation_sets(spec, point),
             baseline_sets=lambda baseline, values: made.baseline_sets(spec, baseline, values),
             options=options,
@@ -174,12 +177,12 @@ def _alone(spec: SweepSpec) -> SweepSpec:
     return dataclasses.replace(spec, search={}, baselines=(), study=study)
 
 
-def _single_name(spec: SweepSpec, made: Builders) -> str:
+def _single_name(make: MakePoint) -> str:
     """The folder of a point that is run alone: another configuration is another run."""
-    return f"single-{made.make_point(spec, 0, {}).digest[:12]}"
+    return f"single-{make(0, {}).digest[:12]}"
 
 
-def _manifest(spec: SweepSpec, mode: str, made: Builders) -> Manifest:
+def _manifest(spec: SweepSpec, mode: str, make: MakePoint) -> Manifest:
     config = {key: value for key, value in spec.config.items() if key not in _FREE}
     config["study"] = {
         key: value for key, value in dict(config.get("study") or {}).items() if key != "points"
@@ -196,11 +199,11 @@ def _manifest(spec: SweepSpec, mode: str, made: Builders) -> Manifest:
         points=total,
         outer_steps=spec.budget.outer_steps,
         seeds=spec.seeds,
-        code=provenance.code_version(_modules(spec, made)),
+        code=provenance.code_version(_modules(spec, make)),
     )
 
 
-def _modules(spec: SweepSpec, made: Builders) -> Iterable[str]:
+def _modules(spec: SweepSpec, make: MakePoint) -> Iterable[str]:
     """Modules of the components of point 0, those of the user's own among them."""
     space = parse_space(spec.search)
     values = space.point(0) if space.size else {}
@@ -213,7 +216,7 @@ def _modules(spec: SweepSpec, made: Builders) -> Iterable[str]:
                 visit(getattr(thing, field.name))
 
     with contextlib.suppress(MetalabError):  # a point that cannot be built fails later, alone and by name
-        visit(made.make_point(spec, 0, values).outer)
+        visit(make(0, values).outer)
     return found
 
 

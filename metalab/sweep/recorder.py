@@ -103,7 +103,7 @@ class Recorder:
             f"{self._spec.name}-{point.number:04d}",
             parent=self._parent,
             tags=tags,
-            params=flatten(point.config),
+            params=flatten(_own(point)),
             start_ms=int(time.time() * 1000),
         )
         return run
@@ -155,7 +155,7 @@ class Recorder:
             rows += self._final(final, folder, point)
         rows += objective_rows(objective, step)
         series_frame(series.whole()).to_parquet(folder / "series.parquet")
-        (folder / "config.yaml").write_text(yaml.safe_dump(plain(point.config), sort_keys=False))
+        (folder / "config.yaml").write_text(yaml.safe_dump(plain(_own(point)), sort_keys=False))
         if rows:
             self._outbox.log(run, rows)
         self._outbox.artifact(run, folder, remove=True)
@@ -209,6 +209,11 @@ class Recorder:
             pd.concat(frames, ignore_index=True).to_parquet(folder / "evaluation.parquet")
         save_meta_params(folder, final.meta, {"outer_steps": final.steps.tolist(), "point": point.digest})
         return rows
+
+
+def _own(point: Point) -> dict[str, Any]:
+    """A point's configuration without what is the sweep's: a long list of points would be in every run."""
+    return {key: value for key, value in point.config.items() if key not in ("search", "smoke")}
 
 
 def objective_rows(objective: Sequence[float] | None, step: int) -> list[Row]:

@@ -52,7 +52,8 @@ class Space:
     def conditional(self) -> bool:
         """Whether points differ in their keys."""
         if self.listed is not None:
-            return any(set(point) != set(self.keys) for point in self.listed)
+            keys = set(self.keys)
+            return any(set(point) != keys for point in self.listed)
         return any(axis.when for axis in self.axes)
 
     @functools.cached_property

@@ -136,12 +136,15 @@ def test_a_program_that_cannot_be_compiled_fails_alone_with_its_reason(
 
 
 def test_a_point_that_cannot_be_built_fails_alone_by_name(root: Path) -> None:
-    def make_point(spec: SweepSpec, number: int, values: Any) -> Any:
-        if number == 1:
-            raise ConfigError("outer.rate", "0.1 does not go with this length")
-        return toy.make_point(spec, number, values)
+    def point_maker(spec: SweepSpec) -> Any:
+        def make_point(number: int, values: Any) -> Any:
+            if number == 1:
+                raise ConfigError("outer.rate", "0.1 does not go with this length")
+            return toy.make_point(spec, number, values)
 
-    builders = Builders(make_point, toy.evaluation_sets, toy.baseline_sets)
+        return make_point
+
+    builders = Builders(point_maker, toy.evaluation_sets, toy.baseline_sets)
     spec = toy.make_spec(search={"outer.rate": "choice(0.05, 0.1, 0.2)"}, seeds=1)
     result = run_sweep(spec, root, Options(progress=False), builders=builders)
     assert (result.finished, result.failed) == (2, 1)

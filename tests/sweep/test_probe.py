@@ -18,7 +18,7 @@ from metalab.components import component
 from metalab.config import load
 from metalab.errors import ConfigError, MetalabError
 from metalab.protocols import Probe, PyTree
-from metalab.spec import Point, SweepSpec
+from metalab.spec import Point
 from metalab.sweep.engine import Options, run_sweep
 from metalab.sweep.meta_test import evaluate_run
 from metalab.sweep.plan import check_spec, plan_points
@@ -91,12 +91,15 @@ def test_a_sweep_probes_the_sets_that_ask_for_it(root: Path) -> None:
     sets = {**spec.evaluation.sets, "wide": {**spec.evaluation.sets["wide"], "count": 6, "probe": True}}
     spec = dataclasses.replace(spec, evaluation=dataclasses.replace(spec.evaluation, sets=sets))
 
-    def make_point(spec: SweepSpec, number: int, values: Mapping[str, Any]) -> Point:
+    def make_point(number: int, values: Mapping[str, Any]) -> Point:
         outer = toy.Descent(inner=Open(), tasks=toy.Targets())
         return dataclasses.replace(toy.make_point(spec, number, values), outer=outer)
 
     run_sweep(
-        spec, root, Options(progress=False), builders=dataclasses.replace(toy.BUILDERS, make_point=make_point)
+        spec,
+        root,
+        Options(progress=False),
+        builders=dataclasses.replace(toy.BUILDERS, point_maker=lambda spec: make_point),
     )
     store = Store(root, "toy")
     (run,) = store.client.search_runs([store.experiment_id], "tags.`metalab.kind` = 'point'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -185,7 +186,7 @@ def baseline_sets(spec: SweepSpec, one: Any, values: Mapping[str, Any]) -> dict[
     return evaluation_sets(spec, make_point(spec, 0, values))
 
 
-BUILDERS = Builders(make_point, evaluation_sets, baseline_sets)
+BUILDERS = Builders(lambda spec: functools.partial(make_point, spec), evaluation_sets, baseline_sets)
 
 
 def run(spec: SweepSpec, root: Path, **options: Any) -> SweepResult:
