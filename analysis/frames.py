@@ -1,8 +1,7 @@
 """A sweep's MLflow store as pandas frames.
 
-The store is ``<root>/mlflow.db`` with artifacts below ``<root>/artifacts``; one experiment holds one sweep:
-a parent run (``metalab.kind = sweep``), one child run a point and one a baseline. Everything is read, nothing
-is written here. mlflow is imported when a store is opened, for its import takes more than a second.
+One experiment holds one sweep: a parent run (``metalab.kind = sweep``), one child run a point and one a
+baseline. Points that were pruned or diverged have a series and no evaluation; failed ones may have neither.
 """
 
 from __future__ import annotations
@@ -14,22 +13,34 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 import pandas as pd
 import yaml
 
-from metalab.errors import MetalabError, nearest
-from metalab.tracking import client_of
+from analysis.store import TAG, StoredSweep, opened_sweep
+from metalab.errors import MetalabError
+from metalab.sweep.overview import objectives_of, selection_of
 
-__all__ = ["SweepData", "evaluations", "load_sweep", "open_store", "records", "series", "sweep_runs", "typed"]
+__all__ = [
+    "SweepData",
+    "drawn_metrics",
+    "evaluations",
+    "load_sweep",
+    "records",
+    "runs_frame",
+    "searched_keys",
+    "series",
+    "sweep_runs",
+    "typed",
+]
 
 RUN_COLUMNS = (
-    "run_id", "kind", "label", "name", "number", "point", "status", "diverged", "start_time", "duration_s",
+    "run_id", "kind", "label", "name", "number", "point", "status", "reason", "diverged", "start_time",
+    "duration_s",
 )  # fmt: skip
 SERIES_COLUMNS = ("seed", "step", "metric", "value")
 EVALUATION_COLUMNS = ("seed", "set", "task", "outer_step", "update", "env_steps", "metric", "value")
-_TAG = "metalab."
+_PROGRESS = ("sweep/objective", "sweep/best", "sweep/ended")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # by identity: frames do not compare to one bool
@@ -40,7 +51,7 @@ class SweepData:
         name: of the sweep.
         root: folder of the store.
         parent_id: MLflow id of the sweep's own run.
-        folder: of that run's artifacts.
+        folder: of that run's artifacts; None: they are on a server.
         parent_tags: its tags.
         config: the resolved sweep file; {} if it was not kept.
         hardware: what the engine noted of machine, versions and time; {} if it was not kept.
@@ -50,12 +61,14 @@ class SweepData:
         series: long: ``run_id, label, seed, step, metric, value``.
         evaluations: long: ``run_id, label, kind`` and ``EVALUATION_COLUMNS``.
         settings: baseline's name to every setting tried for it and its selection score.
+        progress: of the sweep as it ran: ``metric, step, value``; see ``_PROGRESS``.
+        superseded: runs of points that were run again, left aside.
     """
 
     name: str
     root: Path
     parent_id: str
-    folder: Path
+    folder: Path | None
     parent_tags: Mapping[str, str]
     config: Mapping[str, Any]
     hardware: Mapping[str, Any]
@@ -65,10 +78,17 @@ class SweepData:
     series: pd.DataFrame
     evaluations: pd.DataFrame
     settings: Mapping[str, pd.DataFrame]
+    progress: pd.DataFrame
+    superseded: int = 0
 
     def rows(self, kind: str) -> list[dict[str, Any]]:
         """The rows of ``runs`` of one kind, ``point`` or ``baseline``."""
-        return [row for row in records(self.runs) if row["kind"] == kind]
+        return [row for row in self.run_rows if row["kind"] == kind]
+
+    @functools.cached_property
+    def run_rows(self) -> list[dict[str, Any]]:
+        """The rows of ``runs``: made once, asked for often."""
+        return records(self.runs)
 
     @functools.cached_property
     def evaluation_groups(self) -> dict[tuple[str, str, str], pd.DataFrame]:
@@ -109,59 +129,54 @@ def evaluations(root: Path, sweep: str) -> pd.DataFrame:
     return load_sweep(root, sweep).evaluations
 
 
-def load_sweep(root: Path, sweep: str) -> SweepData:
+def load_sweep(root: Path, sweep: str, *, drawn_only: bool = False) -> SweepData:
     """Reads one sweep whole.
 
     Args:
-        root: folder that holds ``mlflow.db``.
+        root: folder of the store.
         sweep: name of the sweep.
+        drawn_only: of the series, only the metrics that the report draws: the others take most of the memory.
 
     Raises:
         MetalabError: there is no store, or it has no such sweep.
     """
-    client = open_store(root)
-    parent, children = _find_runs(client, root, sweep)
-    folder = _artifact_folder(root, parent)
-    searched = _searched_keys(children)
-    labels = {run.info.run_id: _label(run) for run in children}
-    kinds = {run.info.run_id: run.data.tags.get(_TAG + "kind", "") for run in children}
-    folders = {run.info.run_id: _artifact_folder(root, run) for run in children}
-    settings = {
-        labels[key]: pd.read_parquet(place / "settings.parquet")
-        for key, place in folders.items()
-        if (place / "settings.parquet").is_file()
-    }
-    return SweepData(
-        name=sweep,
-        root=root,
-        parent_id=parent.info.run_id,
-        folder=folder,
-        parent_tags=dict(parent.data.tags),
-        config=_read_mapping(folder / "sweep.yaml"),
-        hardware=_read_mapping(folder / "hardware.json"),
-        searched=searched,
-        runs=_runs_frame(children, labels, searched),
-        parameters=pd.DataFrame.from_dict(
-            {run.info.run_id: dict(run.data.params) for run in children}, orient="index"
-        ),
-        series=_gather(folders, labels, kinds, "series.parquet", SERIES_COLUMNS),
-        evaluations=_gather(folders, labels, kinds, "evaluation.parquet", EVALUATION_COLUMNS),
-        settings=settings,
-    )
-
-
-def open_store(root: Path) -> Any:
-    """An ``MlflowClient`` on ``<root>/mlflow.db``.
-
-    Raises:
-        MetalabError: there is no store (a client would silently make an empty one).
-    """
-    database = Path(root) / "mlflow.db"
-    if not database.is_file():
-        raise MetalabError(
-            f"no MLflow store at {database}: run `metalab sweep FILE` first, or name the folder that holds it"
+    with opened_sweep(root, sweep) as stored:
+        own = stored.folders[stored.parent.info.run_id]
+        config = _read_mapping(own / "sweep.yaml")
+        labels = {run.info.run_id: label_of(run) for run in stored.children}
+        kinds = {run.info.run_id: run.data.tags.get(TAG + "kind", "") for run in stored.children}
+        wanted = drawn_metrics(config) if drawn_only else None
+        searched = searched_keys(stored.children)
+        return SweepData(
+            name=sweep,
+            root=stored.root,
+            parent_id=stored.parent.info.run_id,
+            folder=stored.folder,
+            parent_tags=dict(stored.parent.data.tags),
+            config=config,
+            hardware=_read_mapping(own / "hardware.json"),
+            searched=searched,
+            runs=runs_frame(stored.children, searched, listed=isinstance(config.get("search"), list)),
+            parameters=pd.DataFrame.from_dict(
+                {run.info.run_id: dict(run.data.params) for run in stored.children}, orient="index"
+            ),
+            series=_gather(stored.folders, labels, kinds, "series.parquet", SERIES_COLUMNS, wanted),
+            evaluations=_gather(stored.folders, labels, kinds, "evaluation.parquet", EVALUATION_COLUMNS),
+            settings={
+                label: pd.read_parquet(stored.folders[run_id] / "settings.parquet")
+                for run_id, label in labels.items()
+                if (stored.folders[run_id] / "settings.parquet").is_file()
+            },
+            progress=_progress(stored),
+            superseded=stored.superseded,
         )
-    return client_of(Path(root))
+
+
+def drawn_metrics(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the series that a report of this sweep draws or reads."""
+    select = selection_of(config)
+    selection = [f"evaluation/{select}/return"] if select else []
+    return tuple(dict.fromkeys(["train/score", *selection, *objectives_of(config)]))
 
 
 def typed(texts: Sequence[str | None]) -> list[Any]:
@@ -191,85 +206,36 @@ def _as_float(text: str) -> float | None:
         return None
 
 
-def _find_runs(client: Any, root: Path, sweep: str) -> tuple[Any, list[Any]]:
-    """The newest parent run of the sweep, and its children in order: points by number, then baselines."""
-    experiment = client.get_experiment_by_name(sweep)
-    if experiment is None:
-        raise MetalabError(_unknown_sweep(client, root, sweep))
-    found: list[Any] = []
-    token = None
-    while True:
-        page = client.search_runs([experiment.experiment_id], max_results=1000, page_token=token)
-        found += list(page)
-        token = page.token
-        if not token:
-            break
-    parents = [run for run in found if run.data.tags.get(_TAG + "kind") == "sweep"]
-    if not parents:
-        raise MetalabError(
-            f"experiment {sweep!r} in {root} has no run of kind `sweep`: nothing was run in it"
-        )
-    # A point run alone is no sweep: its parent counts only where there is nothing else.
-    whole = [run for run in parents if run.data.tags.get(_TAG + "single") != "true"]
-    parent = max(whole or parents, key=lambda run: run.info.start_time or 0)
-    children = _below(found, {parent.info.run_id})
-    # A meta-test may hang below the point that it tested.
-    children += _below(found, {run.info.run_id for run in children})
-    return parent, sorted(children, key=_order)
-
-
-def _below(found: Sequence[Any], parents: set[str]) -> list[Any]:
-    return [run for run in found if run.data.tags.get("mlflow.parentRunId") in parents]
-
-
-def _unknown_sweep(client: Any, root: Path, sweep: str) -> str:
-    names = [e.name for e in client.search_experiments() if e.name != "Default"]
-    return f"no sweep named {sweep!r} in {Path(root) / 'mlflow.db'}: {nearest(sweep, names)}"
-
-
-def _order(run: Any) -> tuple[int, float, str]:
-    tags = run.data.tags
-    rank = {"point": 0, "baseline": 1}.get(tags.get(_TAG + "kind", ""), 2)
-    number = _as_float(tags.get(_TAG + "number", "")) if rank == 0 else None
-    return rank, math.inf if number is None else number, tags.get(_TAG + "name", "")
-
-
-def _label(run: Any) -> str:
+def label_of(run: Any) -> str:
     """How the report calls a run: a baseline by its name, a point by its number."""
     tags = run.data.tags
-    if tags.get(_TAG + "kind") == "point":
-        return f"point {tags.get(_TAG + 'number', run.info.run_id[:6])}"
-    return tags.get(_TAG + "name") or run.info.run_name or run.info.run_id[:6]
+    if tags.get(TAG + "kind") == "point":
+        return f"point {tags.get(TAG + 'number', run.info.run_id[:6])}"
+    return tags.get(TAG + "name") or run.info.run_name or run.info.run_id[:6]
 
 
-def _searched_keys(children: Sequence[Any]) -> tuple[str, ...]:
+def searched_keys(children: Sequence[Any]) -> tuple[str, ...]:
     """Union of the points' searched keys, in order of first sight (a baseline's own search is apart)."""
     keys: dict[str, None] = {}
     for run in children:
-        if run.data.tags.get(_TAG + "kind") == "point":
-            keys.update(dict.fromkeys(json.loads(run.data.tags.get(_TAG + "searched", "[]"))))
+        keys.update(dict.fromkeys(_searched(run)))
     return tuple(keys)
 
 
-def _runs_frame(children: Sequence[Any], labels: Mapping[str, str], searched: Sequence[str]) -> pd.DataFrame:
+def runs_frame(children: Sequence[Any], searched: Sequence[str], listed: bool = False) -> pd.DataFrame:
+    """One row a run: ``RUN_COLUMNS``, the searched keys, all metrics.
+
+    Args:
+        children: runs.
+        searched: keys.
+        listed: the file lists its points: a key that a point leaves out has the file's value there. Else it
+            has none, for the condition under which it is searched did not hold.
+    """
     rows = []
     for run in children:
-        tags, info = run.data.tags, run.info
-        ended = info.end_time
-        row: dict[str, Any] = {
-            "run_id": info.run_id,
-            "kind": tags.get(_TAG + "kind", ""),
-            "label": labels[info.run_id],
-            "name": tags.get(_TAG + "name", ""),
-            "number": _as_int(tags.get(_TAG + "number", "")),
-            "point": tags.get(_TAG + "point", ""),
-            "status": (tags.get(_TAG + "status") or info.status).lower(),
-            "diverged": tags.get(_TAG + "diverged", "null"),
-            "start_time": pd.Timestamp(info.start_time, unit="ms", tz="UTC"),
-            "duration_s": (ended - info.start_time) / 1000 if ended else math.nan,
-        }
-        row.update({key: run.data.params.get(key) for key in searched})
-        rows.append(row | dict(run.data.metrics))
+        own = searched if listed else _searched(run)
+        values = {key: _param(run, key) if key in own else None for key in searched}
+        rows.append(_row(run) | values | dict(run.data.metrics))
     frame = pd.DataFrame(rows, columns=None if rows else list(RUN_COLUMNS))
     for key in searched:
         points = frame["kind"] == "point"
@@ -279,35 +245,66 @@ def _runs_frame(children: Sequence[Any], labels: Mapping[str, str], searched: Se
     return frame
 
 
+def _row(run: Any) -> dict[str, Any]:
+    tags, info = run.data.tags, run.info
+    return {
+        "run_id": info.run_id,
+        "kind": tags.get(TAG + "kind", ""),
+        "label": label_of(run),
+        "name": tags.get(TAG + "name", ""),
+        "number": _as_int(tags.get(TAG + "number", "")),
+        "point": tags.get(TAG + "point", ""),
+        "status": (tags.get(TAG + "status") or info.status).lower(),
+        "reason": tags.get(TAG + "error", ""),
+        "diverged": tags.get(TAG + "diverged", "null"),
+        "start_time": pd.Timestamp(info.start_time, unit="ms", tz="UTC"),
+        "duration_s": (info.end_time - info.start_time) / 1000 if info.end_time else math.nan,
+    }
+
+
+def _searched(run: Any) -> list[str]:
+    """A point's own searched keys; a baseline has none."""
+    tags = run.data.tags
+    return json.loads(tags.get(TAG + "searched", "[]")) if tags.get(TAG + "kind") == "point" else []
+
+
+def _param(run: Any, key: str) -> str | None:
+    """A parameter as text; of a whole component, whose fields are parameters of their own, its kind."""
+    params = run.data.params
+    return params.get(key, params.get(f"{key}.kind"))
+
+
+def _progress(stored: StoredSweep) -> pd.DataFrame:
+    """The curves of the sweep's own run; of a step that was logged twice (a point ran again) the later."""
+    rows = []
+    for metric in _PROGRESS:
+        known = stored.client.get_metric_history(stored.parent.info.run_id, metric)
+        last = {one.step: one.value for one in known}
+        rows += [(metric, step, last[step]) for step in sorted(last)]
+    return pd.DataFrame(rows, columns=["metric", "step", "value"])
+
+
 def _gather(
     folders: Mapping[str, Path],
     labels: Mapping[str, str],
     kinds: Mapping[str, str],
     file: str,
     columns: Sequence[str],
+    metrics: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """All runs' copies of one Parquet artifact, one below the other."""
+    """All runs' copies of one Parquet artifact, one below the other; None: rows of all metrics."""
     parts = []
-    for run_id, folder in folders.items():
-        if (folder / file).is_file():
-            part = pd.read_parquet(folder / file)
+    filters = None if metrics is None else [("metric", "in", metrics)]
+    for run_id, label in labels.items():
+        path = folders[run_id] / file
+        if path.is_file():
+            part = pd.read_parquet(path, filters=filters)
             missing = [c for c in columns if c not in part.columns]
             if missing:
-                lacking = ", ".join(missing)
-                raise MetalabError(f"{folder / file} of {labels[run_id]} lacks the columns {lacking}")
-            parts.append(part.assign(run_id=run_id, label=labels[run_id], kind=kinds[run_id]))
+                raise MetalabError(f"{path} of {label} lacks the columns {', '.join(missing)}")
+            parts.append(part.assign(run_id=run_id, label=label, kind=kinds[run_id]))
     empty = pd.DataFrame(columns=["run_id", "label", "kind", *columns])
     return pd.concat(parts, ignore_index=True) if parts else empty
-
-
-def _artifact_folder(root: Path, run: Any) -> Path:
-    """Where a run's artifacts lie; below the root, also when the store was copied and notes another place."""
-    parsed = urlparse(run.info.artifact_uri)
-    noted = Path(unquote(parsed.path)) if parsed.scheme in ("", "file") else Path()
-    if noted.is_relative_to(Path(root).resolve()):
-        return noted
-    below = sorted((Path(root) / "artifacts").glob(f"*/{run.info.run_id}/artifacts"))
-    return below[0] if below else noted
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from analysis import statistics
 from analysis.frames import SweepData
 from analysis.statistics import Floats
 
-__all__ = ["LAST", "Lives", "final_lives", "last_lives"]
+__all__ = ["LAST", "Lives", "final_lives", "last_lives", "threshold_of"]
 
 LAST = 3
 
@@ -88,3 +88,10 @@ def last_lives(rows: pd.DataFrame) -> Lives:
         seeds=tuple(int(seed) for seed, ok in zip(seeds, sound, strict=True) if ok),
         left_out=int((~sound).sum()),
     )
+
+
+def threshold_of(data: SweepData, set_name: str) -> float | None:
+    """Return that counts as solved on a set; None: not asked."""
+    entry = data.config.get("evaluation", {}).get("sets", {}).get(set_name) or {}
+    value = entry.get("threshold")
+    return None if value is None else float(value)

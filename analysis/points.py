@@ -1,0 +1,259 @@
+"""A sweep's points: how they ended, what they reached, who is best, and in what they differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import statistics
+from analysis.frames import SweepData
+from analysis.lives import final_lives, threshold_of
+from analysis.statistics import Floats
+from metalab.sweep.overview import objectives_of
+from metalab.sweep.reading import best_first
+
+__all__ = [
+    "Objective",
+    "best_row",
+    "broken_seeds",
+    "config_differences",
+    "counts_in_words",
+    "front",
+    "objective_table",
+    "objectives",
+    "unfinished",
+]
+
+FINISHED = "finished"
+_ENDS = (FINISHED, "pruned", "diverged", "failed")
+_SET_METRICS = ("return", "mean_return", "steps_to_threshold", "success")
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """One of a study's objectives.
+
+    Attributes:
+        name: the metric.
+        direction: ``maximize`` or ``minimize``.
+        column: of ``SweepData.runs``, where the engine's own number of a point stands.
+    """
+
+    name: str
+    direction: str
+    column: str
+
+
+def objectives(data: SweepData) -> tuple[Objective, ...]:
+    """The study's objectives."""
+    names = objectives_of(data.config)
+    given = (data.config.get("study") or {}).get("direction") or "maximize"
+    directions = [given] * len(names) if isinstance(given, str) else list(given)
+    columns = ["objective"] if len(names) == 1 else [f"objective/{index}" for index in range(len(names))]
+    return tuple(map(Objective, names, directions, columns))
+
+
+def how_over_seeds(data: SweepData) -> str:
+    """How the study makes one number of the seeds'."""
+    return (data.config.get("study") or {}).get("over_seeds") or "iqm"
+
+
+@functools.lru_cache(maxsize=8)
+def objective_table(data: SweepData, index: int = 0) -> pd.DataFrame:
+    """One row per point, best first: searched values, an objective with its interval over seeds, and n.
+
+    Points that did not finish come last: what they reached earlier does not compare.
+
+    Args:
+        data: of the sweep.
+        index: of the objective.
+
+    Returns:
+        Columns ``run_id, label, number, status``, the searched keys, ``objective`` (the engine's own number,
+        aggregated as the study says), ``mean, mean_low, mean_high`` (95 % bootstrap over seeds), ``n_seeds``,
+        ``n_diverged``.
+    """
+    asked = objectives(data)[index]
+    rows = data.rows("point")
+    values = [_values_of_seeds(data, run, asked) for run in rows]
+    frame = pd.DataFrame(
+        {
+            "run_id": [run["run_id"] for run in rows],
+            "label": [run["label"] for run in rows],
+            "number": [run["number"] for run in rows],
+            "status": [run["status"] for run in rows],
+            **{key: [run[key] for run in rows] for key in data.searched},
+            "objective": np.asarray([run.get(asked.column, np.nan) for run in rows], np.float64),
+            **_intervals(values),
+            "n_seeds": [int(np.isfinite(own).sum()) for own in values],
+            "n_diverged": [int((~np.isfinite(own)).sum()) for own in values],
+        }
+    )
+    sign = 1.0 if asked.direction == "minimize" else -1.0
+    keys = [
+        frame["number"],
+        sign * frame["objective"],
+        frame["objective"].isna(),
+        frame["status"] != FINISHED,
+    ]
+    return frame.iloc[np.lexsort(keys)].reset_index(drop=True)
+
+
+def front(data: SweepData) -> list[dict[str, Any]]:
+    """The finished points that no other beats in one objective without losing in another, best first.
+
+    With one objective: all that are finished. A point's row of ``SweepData.runs``.
+    """
+    asked = objectives(data)
+    rows = {
+        place: row
+        for place, row in enumerate(data.rows("point"))
+        if row["status"] == FINISHED and all(one.column in row for one in asked)
+    }
+    scores = {place: [float(row[one.column]) for one in asked] for place, row in rows.items()}
+    return [rows[place] for place in best_first(scores, [one.direction for one in asked])]
+
+
+def best_row(data: SweepData) -> dict[str, Any] | None:
+    """The best point's row; of several objectives the front's best in the first; None: there is none."""
+    return next(iter(front(data)), None)
+
+
+def counts_in_words(data: SweepData) -> str:
+    """For example ``12 points: 9 finished, 3 pruned; 3 seeds each; 4 baselines``."""
+    points, baselines = data.rows("point"), data.rows("baseline")
+    counts = Counter(str(row["status"]) for row in points)
+    order = [*_ENDS, *(status for status in counts if status not in _ENDS)]
+    ended = ", ".join(f"{counts[status]} {status}" for status in order if counts[status])
+    parts = [_count(len(points), "point") + (f": {ended}" if ended else "")]
+    if "seeds" in data.config:
+        parts.append(f"{_count(int(data.config['seeds']), 'seed')} each")
+    if baselines:
+        parts.append(_count(len(baselines), "baseline"))
+    if data.superseded:
+        parts.append(f"{_count(data.superseded, 'earlier run')} of points that were run again left aside")
+    return "; ".join(parts)
+
+
+def unfinished(data: SweepData) -> pd.DataFrame:
+    """Points and baselines that did not finish: ``label, status, step, reason``.
+
+    The step is the last that was logged, or what the engine noted of a run that logged nothing.
+    """
+    noted = {str(one["who"]): one for one in data.hardware.get("endings", ())}
+    steps: Any = data.series.groupby("run_id")["step"].max()
+    last = steps.to_dict()
+    rows = []
+    for run in data.run_rows:
+        if run["status"] != FINISHED:
+            who = run["label"] if run["kind"] == "point" else f"baseline {run['label']}"
+            known = noted.get(who, {})
+            step = last.get(run["run_id"], known.get("step"))
+            reason = _last_line(run["reason"]) or known.get("reason", "")
+            rows.append({"label": run["label"], "status": run["status"], "step": step, "reason": reason})
+    return pd.DataFrame(rows, columns=["label", "status", "step", "reason"])
+
+
+def broken_seeds(data: SweepData) -> pd.DataFrame:
+    """Seeds that left the finite numbers while their point went on: ``label, seed, step``."""
+    rows = [
+        {"label": run["label"], "seed": seed, "step": step}
+        for run in data.run_rows
+        if run["status"] != "diverged"
+        for seed, step in (json.loads(run["diverged"]) or {}).items()
+    ]
+    return pd.DataFrame(rows, columns=["label", "seed", "step"])
+
+
+def config_differences(data: SweepData) -> pd.DataFrame:
+    """Parameters (rows) in which the points (columns) differ, as text; empty: the points are alike.
+
+    A point that could not even be begun has its searched values alone, and is left out.
+    """
+    rows = {row["run_id"]: row["label"] for row in data.rows("point")}
+    frame: Any = data.parameters.reindex(list(rows))
+    shared = [name for name in frame.columns if not _is_searched(str(name), data.searched)]
+    begun = frame[shared].notna().any(axis=1)
+    frame = (frame[begun] if begun.any() else frame).rename(index=rows).T.fillna("-")
+    return frame[frame.nunique(axis=1) > 1] if frame.shape[1] > 1 else frame.iloc[:0]
+
+
+def _values_of_seeds(data: SweepData, run: dict[str, Any], asked: Objective) -> Floats:
+    """[S] an objective of every seed; [1] the run's own number where seeds were not kept; [0] neither."""
+    history: Any = data.series_groups.get((run["run_id"], asked.name))
+    if history is not None:
+        curve = history.pivot_table(
+            index="seed", columns="step", values="value", aggfunc="last", dropna=False
+        ).to_numpy(np.float64)
+        return _reduced(curve, data.config.get("study") or {}, asked.direction)
+    parts = asked.name.split("/")
+    if len(parts) == 3 and parts[0] in ("evaluation", "final"):
+        values = _set_values(data, run["run_id"], parts[1], parts[2])
+        if values.size:
+            return values
+    known = run.get(asked.column, np.nan)
+    return np.asarray([known], np.float64) if np.isfinite(known) else np.empty(0)
+
+
+def _reduced(curve: Floats, study: Any, direction: str) -> Floats:
+    """[S] of a curve [S, n], as the study takes it over the steps; NaN where what counts holds one."""
+    how = study.get("reduce") or "last"
+    if how == "last":
+        return curve[:, -1]
+    if how == "mean":
+        return curve[:, -math.ceil(study.get("last_fraction", 0.1) * curve.shape[1]) :].mean(axis=1)
+    worst = -np.inf if direction == "maximize" else np.inf
+    known = np.where(np.isfinite(curve), curve, worst)
+    best = known.max(axis=1) if direction == "maximize" else known.min(axis=1)
+    return np.where(np.isfinite(best), best, np.nan)
+
+
+def _set_values(data: SweepData, run_id: str, name: str, metric: str) -> Floats:
+    """[S] a set metric of every seed, NaN for one that broke down; [0] where the set was not run."""
+    lives = final_lives(data, run_id, name)
+    if lives is None or metric not in _SET_METRICS:
+        return np.empty(0)
+    threshold = threshold_of(data, name)
+    if metric == "return":
+        values = lives.end
+    elif metric == "mean_return":
+        values = lives.mean
+    elif threshold is None:
+        return np.empty(0)
+    else:
+        steps, solved = lives.steps_to(threshold)
+        values = steps if metric == "steps_to_threshold" else solved.astype(np.float64)
+    return np.concatenate([values.mean(axis=1), np.full(lives.left_out, np.nan)])
+
+
+def _intervals(values: list[Floats]) -> dict[str, Floats]:
+    """``mean, mean_low, mean_high`` of every point; points of one number of seeds in one bootstrap."""
+    found = {name: np.full(len(values), np.nan) for name in ("mean", "mean_low", "mean_high")}
+    sizes = np.asarray([own.size for own in values])
+    for size in np.unique(sizes[sizes > 0]):
+        (places,) = np.nonzero(sizes == size)
+        interval = statistics.interval_over_seeds(np.stack([values[place] for place in places], axis=1))
+        for name, column in zip(found, interval, strict=True):
+            found[name][places] = column
+    return found
+
+
+def _is_searched(name: str, searched: tuple[str, ...]) -> bool:
+    return any(name == key or name.startswith(f"{key}.") for key in searched)
+
+
+def _last_line(text: Any) -> str:
+    """Of a traceback what it ends with."""
+    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
