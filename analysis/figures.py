@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from analysis import summaries
 from analysis.frames import SweepData
-from analysis.plots import cost, held_out, hyperparameters, learning
+from analysis.plots import cost, held_out, hyperparameters, learning, search
 from analysis.plots.pictures import Picture
 
 __all__ = ["PICTURES", "pictures"]
@@ -16,6 +16,8 @@ PICTURES: dict[str, Callable[[SweepData], Picture | None]] = {
     "held_out": lambda data: held_out.held_out_returns(data, summaries.set_names(data)),
     "in_life_curves": lambda data: held_out.in_life_curves(data, summaries.set_names(data)),
     "performance_profiles": lambda data: held_out.profiles(data, summaries.set_names(data)),
+    "search": search.best_so_far,
+    "pareto": search.pareto,
     "hyperparameters": hyperparameters.one_by_one,
     "parallel_coordinates": hyperparameters.parallel,
     "importance": hyperparameters.importance,

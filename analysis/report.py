@@ -14,8 +14,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from analysis.frames import SweepData, load_sweep, open_store
+from analysis.frames import SweepData, load_sweep
+from analysis.points import counts_in_words
 from analysis.sections import Section, sections
+from analysis.store import open_store
 from analysis.tables import markdown
 from metalab.tracking import safe_name
 
@@ -41,7 +43,7 @@ def write_report(root: Path, sweep: str) -> Path:
     Raises:
         MetalabError: there is no store, or it has no such sweep.
     """
-    data = load_sweep(root, sweep)
+    data = load_sweep(root, sweep, drawn_only=True)
     folder = Path(root) / safe_name(sweep) / "report"
     # What an earlier report drew and this one does not must not stay.
     shutil.rmtree(folder, ignore_errors=True)
@@ -58,7 +60,8 @@ def write_report(root: Path, sweep: str) -> Path:
 
 def _attach(data: SweepData, folder: Path) -> None:
     """Puts the report among the artifacts of the sweep's run; in a copied store, among the copy's."""
-    if data.folder.is_relative_to(Path(data.root).resolve()):
+    below = data.folder is not None and data.folder.is_relative_to(Path(data.root).resolve())
+    if data.folder is None or below:
         open_store(data.root).log_artifacts(data.parent_id, str(folder), "report")
     else:
         shutil.copytree(folder, data.folder / "report", dirs_exist_ok=True)
@@ -138,6 +141,7 @@ def _html(
     return environment.get_template("report.html.j2").render(
         name=data.name,
         description=str(data.config.get("description") or "The sweep file gives no description."),
+        counts=counts_in_words(data),
         sections=found,
         facts=facts,
         images=images,
@@ -163,7 +167,7 @@ def _prose(text: str) -> Any:
 
 def _markdown(data: SweepData, found: Sequence[Section], facts: Sequence[tuple[str, str]]) -> str:
     description = str(data.config.get("description") or "The sweep file gives no description.")
-    blocks = [f"# {data.name}", _plain(description)]
+    blocks = [f"# {data.name}", _plain(description), counts_in_words(data)]
     for section in found:
         blocks.append(f"## {section.title}")
         blocks += [_plain(text) for text in section.words]

@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import summaries
+from analysis import points as of_points
+from analysis import report_tables, summaries
 from analysis.frames import SweepData, records
-from analysis.plots import cost, held_out, hyperparameters, learning
+from analysis.plots import cost, held_out, hyperparameters, learning, search
 from analysis.plots.pictures import Picture
 from analysis.systems import score_of, scoring_frame
 from analysis.tables import Table, number, with_interval
 
 __all__ = ["SECTIONS", "Section", "sections"]
 
-MOST_ROWS = 50  # of a table on the page; the CSV file has all
-_N = "n (seeds x tasks)"
 _MOST_POINTS = 8  # columns of the table of differences
 
 
@@ -45,14 +44,14 @@ def sections(data: SweepData) -> list[Section]:
     """The headline, the sections that the sweep file asks for, and what every report ends with."""
     asked = list(data.config.get("report") or SECTIONS)
     unknown = [str(name) for name in asked if name not in SECTIONS]
-    found = [headline(data), system(data)]
+    found = [headline(data), changes(data), system(data)]
     found += [SECTIONS[name](data) for name in asked if name in SECTIONS]
     if unknown:
         words = (
             f"The sweep file asks for what is not known: {', '.join(unknown)}. Known: {', '.join(SECTIONS)}."
         )
         found.append(Section("unknown", "Sections that are not known", [words]))
-    found += [meta_test(data), points(data), failed(data)]
+    found += [meta_test(data), points(data), unfinished(data)]
     return [section for section in found if section is not None]
 
 
@@ -60,22 +59,22 @@ def headline(data: SweepData) -> Section:
     """Evaluation sets by methods, with what it means in words."""
     table = summaries.headline_table(data, summaries.set_names(data))
     select = summaries.selection_set(data)
-    objective, how = summaries.objective_of(data)
-    words = [
-        f"The best point is the one with the best `{objective}` ({how} over seeds). The set `{select}` chose "
-        "meta-parameters and tuned baselines, which flatters them there."
-    ]
+    words = [_what_is_best(data)]
     if summaries.best_point(data) is None:
         words = ["No finished point has a finite objective yet, so there is no best point to report."]
+    elif select is not None:
+        words[0] += (
+            f" The set `{select}` chose meta-parameters and tuned baselines, which flatters them there."
+        )
     if table.empty:
         return Section("headline", "Headline", [*words, "No evaluation was stored: there are no returns."])
     words += [line for row in records(table) if (line := _sentence(row, data))]
     if summaries.reference(data) is None:
         words.append("There is no tuned baseline, so no ratio can be given.")
-    tables = [_headline(table, data)]
+    tables = [report_tables.headline(table, data)]
     thresholds = summaries.threshold_table(data, summaries.set_names(data))
     if not thresholds.empty:
-        tables.append(_thresholds(thresholds, data))
+        tables.append(report_tables.thresholds(thresholds, data))
     return Section("headline", "Headline", words, tables)
 
 
@@ -89,10 +88,10 @@ def system(data: SweepData) -> Section | None:
     if frame.empty:
         return None
     rows = [
-        [row["set"], row["quantity"], with_interval(row, "value"), _size(row), row["interval"]]
+        [row["set"], row["quantity"], with_interval(row, "value"), report_tables.size(row), row["interval"]]
         for row in records(frame)
     ]
-    columns = ["set", "quantity", "value [95 %]", _N, "interval"]
+    columns = ["set", "quantity", "value [95 %]", report_tables.N, "interval"]
     caption = "Best point."
     return Section("system", f"System: {name}", [], [Table(f"score_{name}", caption, columns, rows, frame)])
 
@@ -119,26 +118,38 @@ def held_out_section(data: SweepData) -> Section:
         words.append(
             "Normalised scores need both `random` and `optimal` on a set, with the optimum above: left out."
         )
-    tables = [_normalised(normalised)] if not normalised.empty else []
+    tables = [report_tables.normalised(normalised)] if not normalised.empty else []
     return Section("held_out", "Evaluation sets", words, tables, shown)
 
 
 def hyperparameter_section(data: SweepData) -> Section:
-    """The objective against the search space, and the baselines' own searches."""
-    tables = [_search_results(data)] if data.rows("point") else []
-    tables += [_settings(name, frame) for name, frame in data.settings.items() if "score" in frame.columns]
+    """The search: every point's objectives, how it went, and the baselines' own searches."""
+    several = len(of_points.objectives(data)) > 1
+    tables = [report_tables.front(data)] if several and of_points.front(data) else []
+    if data.rows("point"):
+        tables += [
+            report_tables.search_results(data, index) for index in range(len(of_points.objectives(data)))
+        ]
+    tables += [
+        report_tables.settings(name, frame)
+        for name, frame in data.settings.items()
+        if "score" in frame.columns
+    ]
+    by_dimension, importance = hyperparameters.one_by_one(data), hyperparameters.importance(data)
     pictures = [
-        hyperparameters.one_by_one(data),
+        search.best_so_far(data),
+        search.pareto(data),
+        by_dimension,
         hyperparameters.parallel(data),
-        hyperparameters.importance(data),
+        importance,
     ]
     words = []
-    if pictures[0] is None:
+    if by_dimension is None:
         words.append("No dimension with more than one value was searched, so there is no picture of it.")
-    elif pictures[2] is None:
+    elif importance is None:
         words.append(
             f"Importance needs at least {hyperparameters.ENOUGH} points with different objectives and two "
-            "dimensions: left out."
+            "dimensions that all of them set: left out."
         )
     return Section("hyperparameters", "Hyperparameters", words, tables, [p for p in pictures if p])
 
@@ -169,7 +180,7 @@ def meta_test(data: SweepData) -> Section | None:
 
 def points(data: SweepData) -> Section:
     """In which parameters the points differ."""
-    frame = summaries.config_differences(data)
+    frame = of_points.config_differences(data)
     if frame.empty:
         return Section("points", "Differences between points", ["The points have one configuration."])
     labels = list(frame.columns)
@@ -186,16 +197,29 @@ def points(data: SweepData) -> Section:
     )
 
 
-def failed(data: SweepData) -> Section:
-    """Runs that did not finish and seeds that broke down."""
-    frame = summaries.failures(data)
-    if frame.empty:
-        words = [f"None: all {len(data.runs)} runs finished and no training metric left the finite numbers."]
-        return Section("failures", "Failures", words)
-    rows = [[str(value) for value in row] for row in frame.itertuples(index=False)]
-    caption = "Runs that have not finished, and seeds with their first outer step that is not finite."
-    table = Table("failures", caption, ["run", "seed", "outer step", "what"], rows[:MOST_ROWS], frame)
-    return Section("failures", "Failures", [], [table])
+def changes(data: SweepData) -> Section | None:
+    """Changes of code or configuration that were accepted while the sweep ran; None: there were none."""
+    noted: list[dict[str, Any]] = list(data.hardware.get("changes") or ())
+    if not noted:
+        return None
+    lines = [(_when(one["time"]), str(text)) for one in noted for text in one["changes"]]
+    words = ["The sweep went on after changes: its points do not all answer the same question."]
+    frame = pd.DataFrame(lines, columns=["accepted", "change"])
+    table = Table("changes", "In the order they were accepted.", list(frame.columns), lines, frame)
+    return Section("changes", "Accepted changes", words, [table])
+
+
+def unfinished(data: SweepData) -> Section:
+    """Runs that did not finish, with their reason, and seeds that broke down."""
+    frame, seeds = of_points.unfinished(data), of_points.broken_seeds(data)
+    if frame.empty and seeds.empty:
+        words = [
+            f"Nothing: all {len(data.runs)} runs finished and no training metric left the finite numbers."
+        ]
+        return Section("unfinished", "What did not finish", words)
+    tables = [] if frame.empty else [report_tables.unfinished(frame)]
+    tables += [] if seeds.empty else [report_tables.broken_seeds(seeds)]
+    return Section("unfinished", "What did not finish", [], tables)
 
 
 SECTIONS: dict[str, Callable[[SweepData], Section]] = {
@@ -206,6 +230,22 @@ SECTIONS: dict[str, Callable[[SweepData], Section]] = {
 }
 
 
+def _what_is_best(data: SweepData) -> str:
+    asked, how = of_points.objectives(data), of_points.how_over_seeds(data)
+    first = f"`{asked[0].name}` ({how} over seeds)"
+    if len(asked) == 1:
+        return f"The best point is the one with the best {first}."
+    others = ", ".join(f"`{one.name}`" for one in asked[1:])
+    return (
+        f"No point is best in all of {len(asked)} objectives: what is called best below is the point of the "
+        f"Pareto front with the best {first}; the front, with {others}, stands under Hyperparameters."
+    )
+
+
+def _when(seconds: float) -> str:
+    return pd.Timestamp(seconds, unit="s", tz="UTC").strftime("%Y-%m-%d %H:%M UTC")
+
+
 def _sentence(row: dict[str, Any], data: SweepData) -> str:
     """The result on one set in words; empty for rows other than the best point's."""
     if row["method"] != "best" or not np.isfinite(row["return"]):
@@ -214,112 +254,10 @@ def _sentence(row: dict[str, Any], data: SweepData) -> str:
     base = summaries.reference(data)
     if base is not None and np.isfinite(row.get("ratio", np.nan)):
         text += f": {with_interval(row, 'ratio')} times {base.label}"
-    return f"{text} (n = {_size(row)} seeds x tasks, {row['interval']})."
-
-
-def _size(row: dict[str, Any]) -> str:
-    return f"{number(row['n_seeds'])} x {number(row['n_tasks'])}"
-
-
-def _headline(frame: pd.DataFrame, data: SweepData) -> Table:
-    base = summaries.reference(data)
-    name = base.key if base else "reference"
-    kinds = list(dict.fromkeys(frame["interval"]))
-    rows = []
-    for row in records(frame):
-        notes = [row["interval"]] if len(kinds) > 1 else []
-        notes += [f"{row['left_out']} seeds broke down: left out"] if row["left_out"] else []
-        cells = [row["set"], row["label"], with_interval(row, "return"), with_interval(row, "over_life")]
-        cells += [with_interval(row, "ratio"), with_interval(row, "improves")] if base else []
-        rows.append([*cells, _size(row), "; ".join(notes)])
-    columns = ["set", "method", "return at end of life [95 %]", "return over life [95 %]"]
-    columns += [f"ratio to {name} [95 %]", f"P(better than {name}) [95 %]"] if base else []
-    over = f" Interval: {kinds[0]}." if len(kinds) == 1 else ""
-    caption = (
-        f"Means over seeds and tasks.{over} The end of life is the mean of the last three assessments. The "
-        "ratio is of end-of-life means; its interval resamples tasks in pairs and seeds apart. With fewer "
-        "than five seeds a bootstrap interval is narrower than its name: the CSV file also has the t "
-        "interval over seeds."
-    )
-    columns.append(_N)
-    if any(row[-1] for row in rows):
-        columns.append("notes")
-    else:
-        rows = [row[:-1] for row in rows]
-    return Table("headline", caption, columns, rows, frame, _strong(frame))
-
-
-def _thresholds(frame: pd.DataFrame, data: SweepData) -> Table:
-    base = summaries.reference(data)
-    rows = []
-    for row in records(frame):
-        cells = [row["set"], number(row["threshold"]), row["label"], with_interval(row, "steps")]
-        cells += [with_interval(row, "speedup")] if base else []
-        success = f"{row['solved_seeds']}: {with_interval(row, 'success', 2)}"
-        rows.append([*cells, f"{100 * row['censored']:.0f} %", success, _size(row)])
-    columns = ["set", "threshold", "method", "environment steps to hold it [95 %]"]
-    columns += [f"{base.key}'s steps / its steps [95 %]"] if base else []
-    columns += ["lives that never hold it", "meta-seeds that succeed [95 % Wilson]", _N]
-    caption = (
-        "Steps until the return stays at or above the threshold; 95 % bootstrap over seeds and tasks. A life "
-        "that never holds it counts with its whole length and one stride: such means are lower bounds. A "
-        "meta-seed succeeds when its mean return at the end of life reaches the threshold."
-    )
-    floors = [_floor(row) for row in records(summaries.floors(data))]
-    if floors:
-        caption += f" Floor: {'; '.join(floors)}."
-    return Table("thresholds", caption, columns, rows, frame, _strong(frame))
-
-
-def _floor(row: dict[str, Any]) -> str:
-    return f"{number(row['steps'])} steps on `{row['set']}`"
-
-
-def _normalised(frame: pd.DataFrame) -> Table:
-    rows = [
-        [row["set"], row["label"], with_interval(row, "iqm"), with_interval(row, "gap"), _size(row)]
-        for row in records(frame)
-    ]
-    columns = ["set", "method", "interquartile mean [95 %]", "optimality gap [95 %]", _N]
-    caption = (
-        "Scores normalised task by task: 0 is the random policy, 1 the optimum. "
-        "95 % bootstrap over seeds and tasks."
-    )
-    return Table("normalised", caption, columns, rows, frame, _strong(frame))
-
-
-def _search_results(data: SweepData) -> Table:
-    frame = summaries.objective_table(data)
-    _, how = summaries.objective_of(data)
-    rows = []
-    for row in records(frame)[:MOST_ROWS]:
-        broken = f" ({row['n_diverged']} broke down)" if row["n_diverged"] else ""
-        cells = [row["label"], *(number(row[key]) for key in data.searched), number(row["objective"])]
-        rows.append([*cells, with_interval(row, "mean"), f"{row['n_seeds']}{broken}", row["status"]])
-    columns = ["point", *data.searched, f"objective ({how} over seeds)", "mean [95 % bootstrap over seeds]"]
-    caption = f"All {len(frame)} points, best first{_shown(len(frame))}."
-    return Table("points", caption, [*columns, "n seeds", "status"], rows, frame.drop(columns="run_id"), (0,))
-
-
-def _settings(name: str, frame: pd.DataFrame) -> Table:
-    ordered = frame.sort_values("score", ascending=False, ignore_index=True)
-    columns = [str(column) for column in ordered.columns]
-    rows = [[number(row[column]) for column in columns] for row in records(ordered)[:5]]
-    caption = (
-        f"Tuning of {name}: the best five of {len(frame)} settings, by their score on the selection set."
-    )
-    return Table(f"settings_{name}", caption, columns, rows, ordered, (0,))
+    return f"{text} (n = {report_tables.size(row)} seeds x tasks, {row['interval']})."
 
 
 def _summary(key: str, values: Sequence[str]) -> list[str]:
     known = list(dict.fromkeys(values))
     shown = ", ".join(known[:_MOST_POINTS]) + (", ..." if len(known) > _MOST_POINTS else "")
     return [key, str(len(known)), shown]
-
-
-def _strong(frame: pd.DataFrame) -> list[int]:
-    return [index for index, method in enumerate(frame["method"]) if method == "best"]
-
-
-def _shown(count: int) -> str:
-    return f"; the first {MOST_ROWS} are shown, the CSV file has all" if count > MOST_ROWS else ""

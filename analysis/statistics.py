@@ -15,7 +15,7 @@ instead, and is what the report quotes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,7 +27,6 @@ __all__ = [
     "interval_over_seeds",
     "iqm",
     "optimality_gap",
-    "over_seeds",
     "paired_ratio",
     "performance_profile",
     "probability_of_improvement",
@@ -304,23 +303,6 @@ def steps_to_threshold(steps: ArrayLike, returns: ArrayLike, threshold: float) -
     # From the end backwards: True as long as nothing fell below.
     held = np.flip(np.logical_and.accumulate(np.flip(solved, axis=-1), axis=-1), axis=-1)
     return np.where(held[..., -1], at[np.argmax(held, axis=-1)], np.nan)
-
-
-def over_seeds(values: ArrayLike, how: str) -> float:
-    """One number from one value per seed, as ``study.over_seeds`` says.
-
-    Args:
-        values: ``[S]``; NaN in any seed gives NaN.
-        how: ``mean``, ``median``, ``iqm`` or ``min``.
-
-    Raises:
-        ValueError: an unknown ``how``.
-    """
-    rules: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median, "iqm": iqm, "min": np.min}
-    if how not in rules:
-        raise ValueError(f"over_seeds is {how!r}; it must be one of {', '.join(rules)}")
-    array = np.asarray(values, np.float64)
-    return float(rules[how](array)) if array.size else float("nan")
 
 
 def _score_matrix(scores: ArrayLike) -> Floats:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,29 +14,26 @@ import numpy as np
 import pandas as pd
 
 from analysis import statistics
-from analysis.frames import SweepData, records
-from analysis.lives import Lives, final_lives
+from analysis.frames import SweepData
+from analysis.lives import Lives, final_lives, threshold_of
+from analysis.points import best_row
 from analysis.statistics import Floats, Interval
+from metalab.sweep.overview import selection_of
 
 __all__ = [
     "Method",
     "best_point",
-    "config_differences",
-    "failures",
     "headline_table",
     "meta_test_sets",
     "methods",
     "normalised_scores",
     "normalised_table",
-    "objective_table",
     "reference",
     "set_names",
     "threshold_table",
 ]
 
 RESERVED = ("untrained", "random", "optimal", "floor")
-FINE = ("finished",)
-_SET_METRICS = ("return", "mean_return", "steps_to_threshold", "success")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,56 +72,13 @@ def meta_test_sets(data: SweepData) -> list[str]:
 
 def selection_set(data: SweepData) -> str | None:
     """The set whose return picks the best point."""
-    return data.config.get("evaluation", {}).get("select")
-
-
-def threshold_of(data: SweepData, set_name: str) -> float | None:
-    """Return that counts as solved on a set; None: not asked."""
-    entry = data.config.get("evaluation", {}).get("sets", {}).get(set_name) or {}
-    value = entry.get("threshold")
-    return None if value is None else float(value)
-
-
-def objective_of(data: SweepData) -> tuple[str, str]:
-    """The study's objective and how it is taken over seeds."""
-    study = data.config.get("study") or {}
-    key = study.get("objective") or f"evaluation/{selection_set(data)}/return"
-    return key, study.get("over_seeds") or "iqm"
-
-
-@functools.lru_cache(maxsize=4)
-def objective_table(data: SweepData) -> pd.DataFrame:
-    """One row per point, best first: searched values, objective over seeds with its interval and n.
-
-    Columns: ``run_id, label, status``, the searched keys, ``objective`` (aggregated as the study says),
-    ``mean, mean_low, mean_high`` (95 % bootstrap over seeds), ``n_seeds``, ``n_diverged``.
-    """
-    key, how = objective_of(data)
-    rows = []
-    for run in data.rows("point"):
-        values = _objective_values(data, run, key)
-        sound = values[np.isfinite(values)]
-        interval = statistics.interval_over_seeds(values) if values.size else None
-        row = {"run_id": run["run_id"], "label": run["label"], "status": run["status"]}
-        row |= {name: run[name] for name in data.searched}
-        row |= {
-            "objective": statistics.over_seeds(values, how),
-            **(_named("mean", interval) if interval else {}),
-            "n_seeds": len(sound),
-            "n_diverged": len(values) - len(sound),
-        }
-        rows.append(row)
-    columns = ["run_id", "label", "status", *data.searched, "objective", "mean", "mean_low", "mean_high"]
-    frame = pd.DataFrame(rows, columns=[*columns, "n_seeds", "n_diverged"])
-    ascending = (data.config.get("study") or {}).get("direction") == "minimize"
-    return frame.sort_values("objective", ascending=ascending, na_position="last", ignore_index=True)
+    return selection_of(data.config)
 
 
 def best_point(data: SweepData) -> Method | None:
-    """The finished point with the best objective; None: none has a finite one."""
-    ended = [row for row in records(objective_table(data)) if row["status"] in FINE]
-    sound = [row for row in ended if np.isfinite(row["objective"])]
-    return Method("best", f"best point ({sound[0]['label']})", sound[0]["run_id"]) if sound else None
+    """The finished point with the best objective, of several the first; None: none has finite ones."""
+    row = best_row(data)
+    return None if row is None else Method("best", f"best point ({row['label']})", row["run_id"])
 
 
 def methods(data: SweepData) -> list[Method]:
@@ -227,61 +180,6 @@ def normalised_table(data: SweepData, sets: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def config_differences(data: SweepData) -> pd.DataFrame:
-    """Parameters (rows) in which the points (columns) differ, as text; empty: the points are alike."""
-    points = data.rows("point")
-    frame: Any = data.parameters.reindex([run["run_id"] for run in points]).T.fillna("-")
-    frame.columns = [run["label"] for run in points]
-    return frame[frame.nunique(axis=1) > 1] if len(points) > 1 else frame.iloc[:0]
-
-
-def failures(data: SweepData) -> pd.DataFrame:
-    """What did not end well: ``label, seed, step, what``; runs by their status, seeds by their first NaN."""
-    rows = []
-    for run in records(data.runs):
-        if run["status"] not in FINE:
-            rows.append({"label": run["label"], "seed": "all", "step": "-", "what": run["status"]})
-        for seed, step in (json.loads(run["diverged"]) or {}).items():
-            what = "a training metric is not finite from this step on"
-            rows.append({"label": run["label"], "seed": seed, "step": step, "what": what})
-    return pd.DataFrame(rows, columns=["label", "seed", "step", "what"])
-
-
-def _objective_values(data: SweepData, run: dict[str, Any], key: str) -> Floats:
-    """[S] the objective of every seed; one value, the run's own metric, where seeds were not kept.
-
-    The last value of the series, as the study saw it; a set that is evaluated at the end only has none.
-    """
-    history: Any = data.series_groups.get((run["run_id"], key))
-    if history is not None:
-        # Not `last()`, which passes over the NaN of a seed that broke down.
-        return history.sort_values(["seed", "step"]).groupby("seed").tail(1)["value"].to_numpy(np.float64)
-    parts = key.split("/")
-    if len(parts) == 3 and parts[0] in ("evaluation", "final"):
-        values = _set_values(data, run["run_id"], parts[1], parts[2])
-        if values.size:
-            return values
-    return np.asarray([run[key]], np.float64) if key in run else np.empty(0)
-
-
-def _set_values(data: SweepData, run_id: str, name: str, metric: str) -> Floats:
-    """[S] a set metric of every seed, NaN for one that broke down; [0] where the set was not run."""
-    lives = final_lives(data, run_id, name)
-    if lives is None or metric not in _SET_METRICS:
-        return np.empty(0)
-    threshold = threshold_of(data, name)
-    if metric == "return":
-        values = lives.end
-    elif metric == "mean_return":
-        values = lives.mean
-    elif threshold is None:
-        return np.empty(0)
-    else:
-        steps, solved = lives.steps_to(threshold)
-        values = steps if metric == "steps_to_threshold" else solved.astype(np.float64)
-    return np.concatenate([values.mean(axis=1), np.full(lives.left_out, np.nan)])
-
-
 def _measured_cells(lives: Lives) -> dict[str, Any] | None:
     if lives.returns.size == 0:
         return None
@@ -376,7 +274,7 @@ def meta_test_table(data: SweepData) -> pd.DataFrame:
         prefix = f"final/{suite}/"
         names = [str(c) for c in data.runs.columns if str(c).startswith(prefix)]
         metrics = [name for name in names if not name.endswith(("_low", "_high"))]
-        for run in records(data.runs):
+        for run in data.run_rows:
             for name in metrics:
                 if np.isfinite(run[name]):
                     row = {"suite": suite, "label": run["label"], "metric": name.removeprefix(prefix)}

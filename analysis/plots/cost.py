@@ -16,17 +16,20 @@ __all__ = ["cost_picture", "cost_table"]
 
 
 def cost_table(data: SweepData) -> pd.DataFrame:
-    """Rows ``what, value``: what was noted of time and what follows from it."""
+    """Rows ``what, value``: what was noted of time and work, over all calls, and what follows from it."""
     noted = data.hardware
-    points = len(data.rows("point"))
     seeds, budget = data.config.get("seeds"), (data.config.get("budget") or {}).get("outer_steps")
-    rows: list[tuple[str, Any]] = [("points", points), ("seeds", seeds), ("outer steps of a point", budget)]
+    rows: list[tuple[str, Any]] = [
+        ("points", len(data.rows("point"))),
+        ("seeds", seeds),
+        ("outer steps of a point", budget),
+    ]
     rows += [(text, _size(noted.get(key))) for key, text in _NOTED.items() if key in noted]
-    run_s = noted.get("run_s")
-    if run_s and seeds and budget:
-        rows.append(
-            ("meta-updates per second (points x seeds x outer steps / run)", points * seeds * budget / run_s)
-        )
+    needed, computed, run_s = (noted.get(key) for key in ("needed_steps", "device_steps", "run_s"))
+    if needed and computed:
+        rows.append(("lane use (steps of points / steps computed)", needed / computed))
+    if needed and run_s:
+        rows.append(("meta-updates per second (steps of points / seconds of running)", needed / run_s))
     return pd.DataFrame(rows, columns=["what", "value"]).dropna(ignore_index=True)
 
 
@@ -36,7 +39,7 @@ def cost_picture(data: SweepData) -> Picture | None:
     if run_s is None or compile_s is None:
         return None
     parts = [
-        ("points, compiling included", run_s, BLUE),
+        ("chunks and evaluations of points", run_s, BLUE),
         ("compiling, baselines included", compile_s, ORANGE),
     ]
     lines = [
@@ -51,11 +54,14 @@ def cost_picture(data: SweepData) -> Picture | None:
 
 
 _NOTED: Mapping[str, str] = {
-    "run_s": "seconds of wall time in the points' packs (compiling included)",
+    "run_s": "seconds of wall time in chunks and evaluations of points",
     "trace_s": "seconds of tracing, baselines included",
     "compile_s": "seconds of compiling, baselines included",
-    "programs": "programs (points of one structure share one)",
-    "packs": "packs",
+    "needed_steps": "lane steps of points",
+    "device_steps": "lane steps computed, empty lanes included",
+    "shrinks": "times a pack was narrowed",
+    "commits": "commits",
+    "programs": "programs in the last call (points of one structure share one)",
     "compilations": "compilations in the last call",
 }
 

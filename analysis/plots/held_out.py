@@ -8,10 +8,10 @@ import numpy as np
 
 from analysis import statistics
 from analysis.frames import SweepData, records
-from analysis.lives import Lives, final_lives
+from analysis.lives import Lives, final_lives, threshold_of
 from analysis.plots.panels import Line, Panel, Rule, style_of
 from analysis.plots.pictures import Picture, picture_of
-from analysis.summaries import Method, headline_table, methods, normalised_scores, threshold_of
+from analysis.summaries import Method, headline_table, methods, normalised_scores
 
 __all__ = ["held_out_returns", "in_life_curves", "profiles"]
 

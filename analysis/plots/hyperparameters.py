@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
@@ -17,8 +18,8 @@ from analysis.plots.interactive import escaped, finish
 from analysis.plots.panels import BLUE, GREY, VERMILLION, Line, Panel
 from analysis.plots.pictures import Picture, picture_of
 from analysis.plots.static import STYLE, mathless
+from analysis.points import FINISHED, front, objective_table, objectives
 from analysis.statistics import Floats
-from analysis.summaries import objective_of, objective_table
 from analysis.tables import number
 
 __all__ = ["Dimension", "dimensions", "importance", "importances", "one_by_one", "parallel"]
@@ -31,16 +32,18 @@ _SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class Dimension:
-    """One searched key, over the points with a finite objective.
+    """One searched key, over the points that set it and have a finite objective.
 
     Attributes:
         key: dotted.
+        rows: [H] places of these points in the table; a condition may leave a key unset elsewhere.
         at: [H] numbers to draw; a category's place on its axis.
         categories: texts of a dimension of names or of few numbers; None: many numbers.
         log: whether the axis is logarithmic.
     """
 
     key: str
+    rows: np.ndarray
     at: Floats
     categories: tuple[str, ...] | None
     log: bool
@@ -65,76 +68,100 @@ class Dimension:
         return moved
 
 
-def finite_points(data: SweepData) -> pd.DataFrame:
-    """Rows of the objective table that have an objective, best first."""
-    table: Any = objective_table(data)
+def finite_points(data: SweepData, index: int = 0) -> pd.DataFrame:
+    """Rows of the objective table that have an objective, best first; pruned points have one too."""
+    table: Any = objective_table(data, index)
     return table[np.isfinite(table["objective"].to_numpy(np.float64))].reset_index(drop=True)
 
 
-def dimensions(data: SweepData) -> list[Dimension]:
+def dimensions(data: SweepData, index: int = 0) -> list[Dimension]:
     """The searched keys that take more than one value."""
-    table = finite_points(data)
+    table = finite_points(data, index)
     search = data.config.get("search") or {}
-    found = [_dimension(key, list(table[key]), str(search.get(key, ""))) for key in data.searched]
+    grammar = search if isinstance(search, Mapping) else {}
+    found = [_dimension(key, list(table[key]), str(grammar.get(key, ""))) for key in data.searched]
     return [one for one in found if len(np.unique(one.at)) > 1]
 
 
 def one_by_one(data: SweepData) -> Picture | None:
-    """Objective with its interval over seeds against each dimension; None: nothing was searched."""
-    table, found = finite_points(data), dimensions(data)
-    if not found:
+    """Objectives with their intervals over seeds against each dimension; None: nothing was searched."""
+    asked = objectives(data)
+    panels, sizes, count = [], set[int](), 0
+    for index, one in enumerate(asked):
+        table = finite_points(data, index)
+        count, sizes = max(count, len(table)), sizes | set(table["n_seeds"])
+        y_label = one.name if len(asked) > 1 else "objective"
+        panels += [_panel(data, table, dimension, y_label) for dimension in dimensions(data, index)]
+    if not panels:
         return None
-    mean, low, high = (table[name].to_numpy(np.float64) for name in ("mean", "mean_low", "mean_high"))
-    best = np.arange(len(table)) == 0  # the table is sorted
-    panels = []
-    for dimension in found:
-        lines = [
-            Line(label, dimension.apart[where], mean[where], low[where], high[where], color, style="points")
-            for label, where, color in (("points", ~best, BLUE), ("best point", best, VERMILLION))
-        ]
-        ticks = None if dimension.categories is None else list(enumerate(dimension.categories))
-        panels.append(
-            Panel("", dimension.key, "objective", lines, log_x=dimension.log, x_ticks=_floats(ticks))
-        )
-    objective, _ = objective_of(data)
+    named = " and ".join(f"`{one.name}`" for one in asked)
     caption = (
-        f"Objective `{objective}` of {len(table)} points: mean and 95 % bootstrap interval over "
-        f"n = {_sizes(table)} seeds. Other dimensions vary within a column."
+        f"{named} of {count} points: mean and 95 % bootstrap interval over n = "
+        f"{' or '.join(map(str, sorted(sizes)))} seeds; pruned points with what they had reached. Other "
+        "dimensions vary within a column."
     )
     return picture_of("hyperparameters", "Objective against each searched dimension", caption, panels)
 
 
+def _panel(data: SweepData, table: pd.DataFrame, dimension: Dimension, y_label: str) -> Panel:
+    several = len(objectives(data)) > 1
+    best = [row["run_id"] for row in front(data)[: None if several else 1]]
+    chosen = table.iloc[dimension.rows]
+    is_best = chosen["run_id"].isin(best).to_numpy()
+    finished = (chosen["status"] == FINISHED).to_numpy()
+    mean, low, high = (chosen[name].to_numpy(np.float64) for name in ("mean", "mean_low", "mean_high"))
+    groups = (
+        ("did not finish", ~finished, GREY),
+        ("points", finished & ~is_best, BLUE),
+        ("Pareto front" if several else "best point", is_best, VERMILLION),
+    )
+    lines = [
+        Line(label, dimension.apart[where], mean[where], low[where], high[where], color, style="points")
+        for label, where, color in groups
+        if where.any()
+    ]
+    ticks = None if dimension.categories is None else list(enumerate(dimension.categories))
+    return Panel("", dimension.key, y_label, lines, log_x=dimension.log, x_ticks=_floats(ticks))
+
+
 def parallel(data: SweepData) -> Picture | None:
-    """Parallel coordinates, a line a point coloured by objective; None: fewer than three dimensions."""
-    found = dimensions(data)
+    """Parallel coordinates, a line a point coloured by objective; None: fewer than three dimensions.
+
+    Keys that some points leave unset have no place on a line and are left out, as they are of importance.
+    """
+    found, asked = _set_everywhere(data, 0), objectives(data)[0]
     if len(found) < 3:
         return None
     objective = finite_points(data)["objective"].to_numpy(np.float64)
-    caption = f"A line a point (n = {len(objective)}), coloured by its objective over seeds."
+    caption = f"A line a point (n = {len(objective)}), coloured by its `{asked.name}` over seeds."
     drawn = _parallel_static(found, objective)
     title = "Parallel coordinates"
     return Picture("parallel_coordinates", title, caption, drawn, _parallel_interactive(found, objective))
 
 
-def importances(data: SweepData) -> dict[str, float]:
+def importances(data: SweepData, index: int = 0) -> dict[str, float]:
     """Share of each dimension by PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255); {} below 8 points."""
-    table, found = finite_points(data), dimensions(data)
+    table, found = finite_points(data, index), _set_everywhere(data, index)
     if len(table) < ENOUGH or len(found) < 2 or len(set(table["objective"])) < 2:
         return {}
     import optuna
 
     # Evaluators rank trials by a minimised value.
-    sign = 1.0 if (data.config.get("study") or {}).get("direction") == "minimize" else -1.0
+    sign = 1.0 if objectives(data)[index].direction == "minimize" else -1.0
     talk = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=_SEED))
     optuna.logging.set_verbosity(talk)
-    for index, value in enumerate(table["objective"]):
-        space = {one.key: _distribution(one) for one in found}
-        params = {one.key: _param(one, index) for one in found}
-        study.add_trial(
-            optuna.trial.create_trial(params=params, distributions=space, value=sign * float(value))
+    space = {one.key: _distribution(one) for one in found}
+    trials = [
+        optuna.trial.create_trial(
+            params={one.key: _param(one, place) for one in found},
+            distributions=space,
+            value=sign * float(value),
         )
+        for place, value in enumerate(table["objective"])
+    ]
+    study.add_trials(trials)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
@@ -142,32 +169,47 @@ def importances(data: SweepData) -> dict[str, float]:
 
 
 def importance(data: SweepData) -> Picture | None:
-    """Bars of ``importances``; None: too few points or dimensions."""
-    shares = importances(data)
-    if not shares:
+    """Bars of ``importances``, a panel an objective; None: too few points or dimensions."""
+    asked = objectives(data)
+    panels = []
+    for index, one in enumerate(asked):
+        shares = importances(data, index)
+        if shares:
+            panels.append(_bars(shares, one.name if len(asked) > 1 else ""))
+    if not panels:
         return None
+    caption = (
+        f"PED-ANOVA on n = {len(finite_points(data))} points that have an objective, pruned ones with what "
+        "they had reached: what told the best quarter from the rest. No interval; few points give a hint."
+    )
+    return picture_of("importance", "Importance of the dimensions", caption, panels)
+
+
+def _bars(shares: dict[str, float], title: str) -> Panel:
     ordered = sorted(shares.items(), key=lambda item: -item[1])
     rows = np.arange(len(ordered), dtype=np.float64)
     bars = Line("", np.asarray([share for _, share in ordered]), rows, color=BLUE, style="bars")
     ticks = [(float(row), key) for row, (key, _) in zip(rows, ordered, strict=True)]
-    panel = Panel("", "share of importance", "", [bars], y_ticks=ticks)
-    caption = (
-        f"PED-ANOVA on n = {len(finite_points(data))} points: what told the best quarter from the rest. "
-        "No interval; with few points it is a hint."
-    )
-    return picture_of("importance", "Importance of the dimensions", caption, [panel])
+    return Panel(title, "share of importance", "", [bars], y_ticks=ticks)
 
 
-def _dimension(key: str, values: list[Any], grammar: str) -> Dimension:
+def _set_everywhere(data: SweepData, index: int) -> list[Dimension]:
+    count = len(finite_points(data, index))
+    return [one for one in dimensions(data, index) if len(one.rows) == count]
+
+
+def _dimension(key: str, everywhere: list[Any], grammar: str) -> Dimension:
+    rows = np.asarray([place for place, value in enumerate(everywhere) if not pd.isna(value)], np.int64)
+    values = [everywhere[place] for place in rows]
     numeric = all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in values)
     if numeric and not len(set(values)) <= min(FEW, len(values) // 2):
         at = np.asarray(values, np.float64)
         positive = at.size > 0 and bool((at > 0).all())
         wide = positive and (at.max() / at.min() >= _WIDE or "tag(log" in grammar.replace(" ", ""))
-        return Dimension(key, at, None, bool(wide))
+        return Dimension(key, rows, at, None, bool(wide))
     known = sorted(set(values)) if numeric else sorted({str(value) for value in values})
     at = np.asarray([known.index(value if numeric else str(value)) for value in values], np.float64)
-    return Dimension(key, at, tuple(number(value) for value in known), False)
+    return Dimension(key, rows, at, tuple(number(value) for value in known), False)
 
 
 def _distribution(dimension: Dimension) -> Any:
@@ -252,7 +294,3 @@ def _short(key: str) -> str:
 
 def _floats(ticks: list[tuple[int, str]] | None) -> list[tuple[float, str]] | None:
     return None if ticks is None else [(float(place), text) for place, text in ticks]
-
-
-def _sizes(table: pd.DataFrame) -> str:
-    return " or ".join(str(size) for size in sorted(set(table["n_seeds"])))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from analysis import statistics
@@ -9,13 +11,15 @@ from analysis.frames import SweepData, records
 from analysis.lives import final_lives
 from analysis.plots.panels import CYCLE, GREY, Line, Panel, Rule, style_of, thinned
 from analysis.plots.pictures import Picture, picture_of
+from analysis.points import FINISHED, objective_table
 from analysis.statistics import Floats
-from analysis.summaries import methods, objective_table, selection_set
+from analysis.summaries import methods, selection_set
 
 __all__ = ["learning_curves"]
 
 TOLD_APART = 6  # points with a colour of their own; the others are grey
 BANDED = 3  # points with a band: more of them hide each other
+MOST_LINES = 300  # more are a grey block, and slow to look at
 _PLACES = 60  # of a curve; a training score is too noisy to be drawn at every step
 
 
@@ -36,40 +40,47 @@ def learning_curves(data: SweepData) -> Picture | None:
             notes.append(f"Each place of {title} averages {every} outer steps")
     if not panels:
         return None
-    seeds = data.series["seed"].nunique()
+    seeds, points = data.series["seed"].nunique(), len(data.rows("point"))
+    if points > MOST_LINES:
+        notes.append(f"Of {points} points the first {MOST_LINES} are drawn")
     caption = (
-        f"Mean over n = {seeds} seeds; points in the order of their objective; band of the best "
-        f"{BANDED}: 95 % bootstrap interval over seeds. {'; '.join(notes)}{'.' if notes else ''}"
+        f"Mean over n = {seeds} seeds; points in the order of their objective, thin where they did not "
+        f"finish; band of the best {BANDED}: 95 % bootstrap interval over seeds. "
+        f"{'; '.join(notes)}{'.' if notes else ''}"
     )
     return picture_of("learning_curves", "Learning curves", caption.strip(), panels)
 
 
 def _lines(data: SweepData, metric: str) -> tuple[list[Line], int]:
     """The points' lines, best first, and how many steps one place averages at most."""
-    ranked = [(row["run_id"], row["label"]) for row in records(objective_table(data))]
     lines, most = [], 1
-    for rank, (run_id, label) in enumerate(ranked):
-        curve = _curve(data, run_id, metric)
-        if curve is None:
-            continue
-        steps, values, every = curve
-        most = max(most, every)
-        told = rank < TOLD_APART
-        interval = statistics.interval_over_seeds(values, resamples=1000)
-        band = rank < BANDED and values.shape[0] > 1
-        lines.append(
-            Line(
-                label=label if told else "other points",
-                x=steps,
-                y=interval.estimate,
-                low=interval.low if band else None,
-                high=interval.high if band else None,
-                color=CYCLE[rank] if told else GREY,
-                width=2.2 if rank == 0 else 1.6 if told else 0.7,
-                behind=not told,
-            )
-        )
+    for rank, row in enumerate(records(objective_table(data))[:MOST_LINES]):
+        curve = _curve(data, row["run_id"], metric)
+        if curve is not None:
+            steps, values, every = curve
+            most = max(most, every)
+            lines.append(_line(row, rank, steps, values))
     return lines, most
+
+
+def _line(row: dict[str, Any], rank: int, steps: Floats, values: Floats) -> Line:
+    """A point's line; those that did not finish come last in the ranking and share an entry a status."""
+    finished = row["status"] == FINISHED
+    told = finished and rank < TOLD_APART
+    band = told and rank < BANDED and values.shape[0] > 1
+    interval = statistics.interval_over_seeds(values, resamples=1000 if band else 1)
+    others = "other points" if finished else f"{row['status']} points"
+    return Line(
+        label=row["label"] if told else others,
+        x=steps,
+        y=interval.estimate,
+        low=interval.low if band else None,
+        high=interval.high if band else None,
+        color=CYCLE[rank] if told else GREY,
+        dash="solid" if finished else "dotted",
+        width=2.2 if told and rank == 0 else 1.6 if told else 0.7,
+        behind=not told,
+    )
 
 
 def _curve(data: SweepData, run_id: str, metric: str) -> tuple[Floats, Floats, int] | None:

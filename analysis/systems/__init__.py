@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.frames import SweepData, records
-from analysis.summaries import floors, methods, set_names, threshold_of
+from analysis.lives import threshold_of
+from analysis.summaries import floors, methods, set_names
 
 __all__ = ["SCORES", "score_of", "scoring_frame"]
 

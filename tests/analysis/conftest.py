@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from metalab.tracking import Store, flatten
+from metalab.tracking import Store
 
+RATE = "outer.optimizer.learning_rate"
 SEEDS, TASKS, ASSESSMENTS, STRIDE = 3, 4, 9, 320
 LAST_STEP = 40
 Returns = np.ndarray  # [S, P, U]
@@ -81,8 +82,17 @@ HARDWARE = {
     "trace_s": 3.0,
     "compile_s": 12.5,
     "run_s": 60.0,
+    "needed_steps": 300.0,
+    "device_steps": 400.0,
+    "shrinks": 1.0,
+    "commits": 5.0,
     "programs": 1,
     "compilations": [{"name": "chunk"}, {"name": "evaluate"}],
+    "endings": [
+        {"who": "point 3", "status": "failed", "step": 0, "reason": "MemoryError: no memory"},
+        {"who": "point 4", "status": "pruned", "step": 20, "reason": "by median at step 20"},
+    ],
+    "changes": [{"time": 1_700_000_000.0, "changes": ["seeds 2 -> 3", "code 01 -> 02 (sources)"]}],
 }
 
 
@@ -110,22 +120,40 @@ class Writer:
         sets: Mapping[str, Returns],
         selection: float,
         status: str = "FINISHED",
+        *,
         diverged: Mapping[int, int] | None = None,
+        objective: Sequence[float] | float | None = None,
+        steps: int = LAST_STEP,
+        reason: str = "",
+        config: Mapping[str, Any] | None = None,
     ) -> str:
+        """A point whose score rises to ``selection``; its objective is that, unless it is given.
+
+        What is FAILED could not be begun: it has its searched values alone.
+        """
         tags = {
             "metalab.number": number,
             "metalab.name": f"point {number}",
             "metalab.searched": sorted(values),
+            "metalab.diverged": diverged,
         }
-        params = flatten({"inner": {"kind": "actor_critic"}}) | dict(values)
-        run_id = self._open("point", f"p{number}", tags | {"metalab.diverged": diverged}, params)
-        scores = np.linspace(0.0, selection, LAST_STEP) + 0.02 * np.arange(SEEDS)[:, None]
-        picked = np.linspace(0.2, selection, LAST_STEP // 10) + 0.01 * np.arange(-1, 2)[:, None]
-        for seed, step in (diverged or {}).items():
-            scores[seed, step - 1 :] = np.nan
-            picked[seed, step // 10 :] = np.nan
-        self._frame(run_id, "series.parquet", series_frame(scores, picked))
-        self._finish(run_id, sets, status)
+        params = (
+            ({} if status == "FAILED" else {"inner.kind": "actor_critic"}) | dict(values) | dict(config or {})
+        )
+        run_id = self._open("point", f"p{number}", tags, params)
+        if status != "FAILED":
+            scores = np.linspace(0.0, selection, LAST_STEP) + 0.02 * np.arange(SEEDS)[:, None]
+            picked = np.linspace(0.2, selection, LAST_STEP // 10) + 0.01 * np.arange(-1, 2)[:, None]
+            for seed, step in (diverged or {}).items():
+                scores[seed, step - 1 :] = np.nan
+                picked[seed, step // 10 :] = np.nan
+            self.frame(run_id, "series.parquet", series_frame(scores[:, :steps], picked[:, : steps // 10]))
+        if status in ("FINISHED", "PRUNED"):
+            reached = selection if objective is None else objective
+            logged = list(reached) if isinstance(reached, Sequence) else [float(reached)]
+            names = ["objective"] if len(logged) == 1 else [f"objective/{i}" for i in range(len(logged))]
+            self.log(run_id, [(name, steps, value) for name, value in zip(names, logged, strict=True)])
+        self._finish(run_id, sets, status, reason)
         return run_id
 
     def baseline(
@@ -137,7 +165,7 @@ class Writer:
     ) -> str:
         run_id = self._open("baseline", f"b{abs(hash(name))}", {"metalab.name": name}, {})
         if settings is not None:
-            self._frame(run_id, "settings.parquet", settings)
+            self.frame(run_id, "settings.parquet", settings)
         self.log(run_id, metrics)
         self._finish(run_id, sets, "FINISHED")
         return run_id
@@ -151,24 +179,22 @@ class Writer:
 
     def _open(self, kind: str, digest: str, tags: Mapping[str, Any], params: Mapping[str, Any]) -> str:
         named = {"metalab.sweep": self.config["name"], **tags}
-        run = self.store.open(kind, digest, digest, parent=self.parent.run_id, tags=named)
-        if params:
-            from mlflow.entities import Param
-
-            texts = [Param(key, v if isinstance(v, str) else json.dumps(v)) for key, v in params.items()]
-            self.store.client.log_batch(run.run_id, params=texts)
+        run = self.store.open(kind, digest, digest, parent=self.parent.run_id, tags=named, params=params)
         return run.run_id
 
-    def _frame(self, run_id: str, name: str, frame: pd.DataFrame) -> None:
+    def frame(self, run_id: str, name: str, frame: pd.DataFrame) -> None:
         path = self.root / "scratch" / name
         path.parent.mkdir(exist_ok=True)
         frame.to_parquet(path)
         self.store.artifact(run_id, path)
 
-    def _finish(self, run_id: str, sets: Mapping[str, Returns], status: str) -> None:
+    def _finish(self, run_id: str, sets: Mapping[str, Returns], status: str, reason: str = "") -> None:
         if sets:
-            self._frame(run_id, "evaluation.parquet", evaluation_frame(sets))
-        self.store.close(run_id, status)
+            self.frame(run_id, "evaluation.parquet", evaluation_frame(sets))
+        known = {"PRUNED": "FINISHED", "DIVERGED": "FAILED"}.get(status, status)
+        self.store.close(run_id, "KILLED" if status == "SUPERSEDED" else known)
+        said = {"metalab.error": reason} if reason else {}
+        self.store.tag(run_id, **{"metalab.status": status, **said})
 
 
 @pytest.fixture(scope="session")
@@ -195,7 +221,7 @@ def new_store(template: Path) -> Callable[..., Writer]:
 
 @pytest.fixture(scope="session")
 def demo(new_store: Callable[..., Writer], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Root of a whole sweep: four points, all baselines, one diverged seed, one failed point."""
+    """Root of a whole sweep: points of every ending, one with a seed that broke down, all baselines."""
     root = tmp_path_factory.mktemp("demo")
     writer = new_store(root)
     writer.artifact(writer.parent.run_id, "hardware.json", json.dumps(HARDWARE))
@@ -205,9 +231,16 @@ def demo(new_store: Callable[..., Writer], tmp_path_factory: pytest.TempPathFact
             "held_out": rising(level, slope=2.0 * level),
             "longer": rising(level - 0.1),
         }
-        values = {"outer.optimizer.learning_rate": rate}
-        writer.point(number, values, sets, level, diverged={2: 25} if number == 2 else None)
-    writer.point(3, {"outer.optimizer.learning_rate": 0.1}, {}, 0.1, status="FAILED")
+        # A seed that broke down counts as the worst, minus infinity, which the store holds as NaN.
+        broken: dict[str, Any] = {"diverged": {2: 25}, "objective": np.nan} if number == 2 else {}
+        writer.point(number, {RATE: rate}, sets, level, **broken)
+    writer.point(3, {RATE: 0.1}, {}, 0.1, "FAILED", reason="MemoryError: no memory")
+    writer.point(4, {RATE: 0.05}, {}, 0.7, "PRUNED", steps=20, objective=0.45, reason="by median at step 20")
+    lost, why = {0: 8, 1: 12, 2: 12}, "not finite in every seed by step 12"
+    writer.point(5, {RATE: 0.5}, {}, 0.7, "DIVERGED", steps=20, diverged=lost, reason=why)
+    best = [(3, 0.6), (4, 0.95)]
+    writer.log(writer.parent.run_id, [("sweep/objective", n, v) for n, v in ((0, 0.6), (1, 0.95), (4, 0.45))])
+    writer.log(writer.parent.run_id, [("sweep/best", ended, value) for ended, value in best])
     settings = pd.DataFrame({"learning_rate": [10.0, 40.0, 160.0], "score": [0.3, 0.9, 0.5]})
     a2c = rising(0.8, slope=0.75)
     writer.baseline("a2c", {"train": a2c, "held_out": a2c, "longer": rising(0.4)}, settings)

@@ -59,12 +59,13 @@ def test_files(written: Path, demo: Path):
     assert written == folder / "report.html"
     figures = {path.stem for path in (folder / "figures").glob("*.png")}
     assert figures == {
-        "learning_curves", "held_out", "in_life_curves", "performance_profiles", "hyperparameters", "cost",
+        "learning_curves", "held_out", "in_life_curves", "performance_profiles", "search", "hyperparameters",
+        "cost",
     }  # fmt: skip
     tables = {path.stem for path in (folder / "tables").glob("*.csv")}
     assert tables == {
-        "headline", "thresholds", "score_lpg", "normalised", "points", "settings_a2c", "cost", "differences",
-        "failures",
+        "headline", "changes", "thresholds", "score_lpg", "normalised", "points", "settings_a2c", "cost",
+        "differences", "unfinished", "broken_seeds",
     }  # fmt: skip
 
 
@@ -98,8 +99,13 @@ def test_the_page_says_what_was_run(page: str, demo: Path):
         "0.990 [",
         "3 x 4",
         "point 2",
-        "a training metric is not finite from this step on",
+        "are not finite from this outer step on",
         "640 steps on",
+        "6 points: 3 finished, 1 pruned, 1 diverged, 1 failed; 3 seeds each; 5 baselines",
+        "by median at step 20",
+        "MemoryError: no memory",
+        "2023-11-14 22:13 UTC",
+        "seeds 2 -> 3",
     ):
         assert wanted in text, wanted
 
@@ -177,7 +183,7 @@ def test_one_seed_without_baselines_is_repeatable_and_degrades_in_words(
         "none: one seed, one task",
         "Normalised scores need both",
         "The points have one configuration",
-        "None: all 1 runs finished",
+        "Nothing: all 1 runs finished",
     ):
         assert wanted in text, wanted
 
@@ -190,7 +196,7 @@ def test_meta_tests_have_their_section(new_store: Callable[..., Any], tmp_path: 
     found = {section.name: section for section in sections(load_sweep(tmp_path, "demo"))}
     (table,) = found["meta_test"].tables
     assert [list(row) for row in table.rows] == [["catch", "point 0", "return", "0.250 [0.100, 0.400]", "3"]]
-    assert set(found) == {"headline", "system", "cost", "meta_test", "points", "failures"}
+    assert set(found) == {"headline", "system", "cost", "meta_test", "points", "unfinished"}
 
 
 def search_store(new_store: Callable[..., Any], root: Path) -> Any:
@@ -213,6 +219,7 @@ def test_hyperparameter_pictures(new_store: Callable[..., Any], tmp_path: Path):
     assert found["a"].categories is None
     assert found["b"].categories == ("2", "4")
     assert found["c"].categories == ("gru", "lstm")
+    assert found["a"].rows.tolist() == list(range(12))
     shares = importances(data)
     assert max(shares, key=lambda key: shares[key]) == "a"
     assert sum(shares.values()) == pytest.approx(1.0)
@@ -220,6 +227,76 @@ def test_hyperparameter_pictures(new_store: Callable[..., Any], tmp_path: Path):
     assert {"hyperparameters", "parallel_coordinates", "importance", "learning_curves"} <= set(drawn)
     # Every point's line is in the parallel coordinates.
     assert len(drawn["parallel_coordinates"].static.axes[0].lines) == 12 + 3
+
+
+def test_a_key_that_a_condition_leaves_unset_has_a_panel_of_its_own_points(
+    new_store: Callable[..., Any], tmp_path: Path
+):
+    writer = new_store(tmp_path, search={"a": "interval(0, 1)", "b": "choice(2, 4)", "c": {"search": "..."}})
+    for index in range(12):
+        own = {"c": index / 10} if index % 2 else {}
+        writer.point(index, {"a": index / 11, "b": 2 + 2 * (index % 3 == 0), **own}, {}, index / 11)
+    data = load_sweep(tmp_path, "demo")
+    found = {one.key: one for one in dimensions(data)}
+    # The table is sorted by objective: the odd points stand at even places, 11 first.
+    assert found["c"].rows.tolist() == [0, 2, 4, 6, 8, 10]
+    assert found["c"].at.tolist() == pytest.approx([1.1, 0.9, 0.7, 0.5, 0.3, 0.1])
+    assert set(importances(data)) == {"a", "b"}
+    assert {"hyperparameters", "importance"} <= set(pictures(data))
+
+
+def test_several_objectives_are_drawn(new_store: Callable[..., Any], tmp_path: Path):
+    study = {"objective": ["evaluation/train/return", "train/score"], "direction": ["maximize", "minimize"]}
+    writer = new_store(tmp_path, study=study, search={"a": "interval(0, 1)", "b": "choice(2, 4)"})
+    for index in range(10):
+        pair = (index / 10, float((index - 4) ** 2))
+        writer.point(index, {"a": index / 9, "b": 2 + 2 * (index % 2)}, {}, 0.5, objective=pair)
+    page = write_report(tmp_path, "demo")
+    tables = {path.stem for path in (page.parent / "tables").glob("*.csv")}
+    assert {"pareto", "points_0", "points_1"} <= tables
+    # Beyond the fourth point the second objective is paid for the first.
+    assert list(pd.read_csv(page.parent / "tables" / "pareto.csv")["point"]) == [
+        f"point {n}" for n in range(9, 3, -1)
+    ]
+    drawn = pictures(load_sweep(tmp_path, "demo"))
+    assert {"pareto", "hyperparameters", "importance"} <= set(drawn)
+    assert "search" not in drawn
+    assert len(drawn["hyperparameters"].static.axes) == 4
+    assert [axes.get_title(loc="left") for axes in drawn["importance"].static.axes] == study["objective"]
+    assert "No point is best in all of 2 objectives" in " ".join(Page(page.read_text()).text)
+
+
+def test_the_search_as_it_went(demo: Path):
+    drawn = pictures(load_sweep(demo, "demo"))["search"].static.axes[0]
+    lines: Any = drawn.lines
+    best = {tuple(point) for line in lines for point in line.get_xydata().tolist()}
+    # The best was .6 until four points had ended.
+    assert {(3.0, 0.6), (4.0, 0.6), (4.0, 0.95)} <= best
+
+
+def test_curves_of_points_that_did_not_finish_end_early_and_thin(demo: Path):
+    axes = pictures(load_sweep(demo, "demo"))["learning_curves"].static.axes[0]
+    lines: dict[str, Any] = {str(line.get_label()): line for line in axes.lines}
+    assert set(lines) == {"point 1", "point 0", "point 2", "pruned points", "diverged points"}
+    for label in ("pruned points", "diverged points"):
+        assert lines[label].get_xdata()[-1] == 20
+        assert lines[label].get_linewidth() < lines["point 2"].get_linewidth()
+
+
+def test_the_cost_tells_how_well_lanes_were_used(demo: Path, written: Path):
+    table: Any = pd.read_csv(written.parent / "tables" / "cost.csv").set_index("what")["value"]
+    assert table["lane use (steps of points / steps computed)"] == 300 / 400
+    assert table["meta-updates per second (steps of points / seconds of running)"] == 300 / 60
+
+
+@pytest.mark.parametrize("status", ["PRUNED", "DIVERGED", "FAILED", "KILLED"])
+def test_a_sweep_of_which_nothing_finished(status: str, new_store: Callable[..., Any], tmp_path: Path):
+    writer = new_store(tmp_path)
+    writer.point(0, {RATE: 0.1}, {}, 0.4, status, steps=20)
+    writer.point(1, {RATE: 0.2}, {}, 0.5, status, steps=10)
+    text = " ".join(Page(write_report(tmp_path, "demo").read_text(encoding="utf-8")).text)
+    assert f"2 points: 2 {status.lower()}" in text
+    assert "No finished point has a finite objective yet" in text
 
 
 def test_thinned_averages_neighbours():
@@ -275,7 +352,7 @@ def test_an_ablation_and_a_probe_stand_in_the_systems_table(new_store: Callable[
     values = {"prediction_r2": 0.84, "prediction_r2_untrained": 0.53, "prediction_r2_gain": 0.31}
     probed = [pd.DataFrame(ends | {"metric": key, "value": value}) for key, value in values.items()]
     run_id = writer.point(0, {}, sets, 0.95)
-    writer._frame(run_id, "evaluation.parquet", pd.concat([frame, *probed]))
+    writer.frame(run_id, "evaluation.parquet", pd.concat([frame, *probed]))
     writer.baseline("a2c", {name: rising(0.4) for name in ("train", "longer")})
     writer.baseline("floor", {}, metrics=[("final/longer/steps_to_threshold", LAST_STEP, 320.0)])
     (table,) = {part.name: part for part in sections(load_sweep(tmp_path, "demo"))}["system"].tables

@@ -145,15 +145,6 @@ def test_steps_to_threshold_wants_it_held():
     np.testing.assert_array_equal(found, [30.0, 10.0, np.nan, 0.0])
 
 
-def test_over_seeds_rules():
-    values = [1.0, 2.0, 3.0, 10.0, 4.0]
-    found = [statistics.over_seeds(values, how) for how in ("mean", "median", "iqm", "min")]
-    assert found == pytest.approx([4.0, 3.0, 3.0, 1.0])
-    assert np.isnan(statistics.over_seeds([1.0, np.nan], "min"))
-    with pytest.raises(ValueError, match="'best'; it must be one of mean, median, iqm, min"):
-        statistics.over_seeds(values, "best")
-
-
 @pytest.mark.parametrize("scores", [np.ones(3), np.ones((0, 2))])
 def test_scores_must_be_a_matrix(scores: np.ndarray):
     with pytest.raises(ValueError, match="non-empty matrix"):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import summaries
+from analysis import points, summaries
 from analysis.frames import evaluations, load_sweep, records, series, sweep_runs, typed
 from analysis.lives import final_lives
 from analysis.systems import score_of, scoring_frame
@@ -31,10 +31,11 @@ def cells(frame: Any, **wanted: Any) -> dict[str, Any]:
 
 def test_runs_are_typed_and_in_order(demo: Path):
     runs = sweep_runs(demo, "demo")
-    assert list(runs["label"])[:4] == ["point 0", "point 1", "point 2", "point 3"]
-    assert list(runs["label"])[4:] == ["a2c", "floor", "optimal", "random", "untrained"]
-    assert list(runs.loc[runs["kind"] == "point", RATE]) == [1e-4, 1e-3, 1e-2, 0.1]
-    assert list(runs["status"])[2:4] == ["finished", "failed"]
+    assert list(runs["label"])[:6] == [f"point {number}" for number in range(6)]
+    assert list(runs["label"])[6:] == ["a2c", "floor", "optimal", "random", "untrained"]
+    assert list(runs.loc[runs["kind"] == "point", RATE]) == [1e-4, 1e-3, 1e-2, 0.1, 0.05, 0.5]
+    assert list(runs["status"])[2:6] == ["finished", "failed", "pruned", "diverged"]
+    assert list(runs["reason"])[3:5] == ["MemoryError: no memory", "by median at step 20"]
 
 
 def test_series_and_evaluations_are_long(demo: Path):
@@ -59,7 +60,7 @@ def test_typed(texts: list[str | None], values: list[Any]):
 
 
 def test_missing_store_and_sweep_are_one_line(demo: Path, tmp_path: Path):
-    with pytest.raises(MetalabError, match=r"no MLflow store at .*run `metalab sweep FILE` first"):
+    with pytest.raises(MetalabError, match=r"no MLflow store in .*run `metalab sweep FILE` first"):
         load_sweep(tmp_path, "demo")
     assert not list(tmp_path.iterdir())
     with pytest.raises(MetalabError, match=r"no sweep named 'demmo' .* did you mean 'demo'\?"):
@@ -71,6 +72,7 @@ def test_a_copied_store_reads_its_own_files(demo: Path, tmp_path: Path, data: An
     shutil.copytree(demo, copied)
     # The database still notes the first place.
     found = load_sweep(copied, "demo")
+    assert found.folder is not None
     assert found.folder.is_relative_to(copied)
     assert len(found.evaluations) == len(data.evaluations)
     next(copied.glob("artifacts/*/*/artifacts/evaluation.parquet")).unlink()
@@ -87,17 +89,103 @@ def test_end_of_life_is_the_mean_of_the_last_three(data: Any):
     assert lives.mean[0, 0] == pytest.approx(0.8 * (0.1875 + 0.375 + 0.5625 + 0.75 + 0.9375 + 3) / 8)
 
 
-def test_the_best_point_is_chosen_by_the_objective_and_a_broken_seed_disqualifies(data: Any):
-    table = summaries.objective_table(data)
-    assert list(table["label"]) == ["point 1", "point 0", "point 3", "point 2"]
+def test_the_best_point_is_chosen_by_the_objective_and_what_did_not_finish_is_not_it(data: Any):
+    table = points.objective_table(data)
+    # By objective .95 and .6; without one (a broken seed counts as the worst); then what did not finish,
+    # of which the pruned point has one.
+    assert list(table["number"]) == [1, 0, 2, 4, 3, 5]
     best = cells(table, label="point 1")
-    # Last selection returns .94, .95, .96: three values, so the interquartile mean is the mean.
-    assert best["objective"] == pytest.approx(0.95)
-    assert (best["mean_low"], best["mean_high"]) == pytest.approx((0.94, 0.96))
+    assert best["objective"] == 0.95
+    # Last selection returns .94, .95, .96.
+    assert (best["mean"], best["mean_low"], best["mean_high"]) == pytest.approx((0.95, 0.94, 0.96))
     broken = cells(table, label="point 2")
     assert np.isnan(broken["objective"])
     assert (broken["n_seeds"], broken["n_diverged"]) == (2, 1)
-    assert summaries.best_point(data) is not None
+    pruned = cells(table, label="point 4")
+    # Twenty of forty outer steps: two of four selection returns, .2 + (.7 - .2) / 3 at the last.
+    assert (pruned["objective"], pruned["mean"]) == pytest.approx((0.45, 0.2 + 0.5 / 3))
+    assert cells(table, label="point 3")["n_seeds"] == 0
+    found = summaries.best_point(data)
+    assert found is not None
+    assert found.label == "best point (point 1)"
+
+
+@pytest.mark.parametrize(
+    ("study", "means"),
+    [
+        # Selection returns of a seed: .2, .45, .7, .95; of the seeds beside it .01 less and more.
+        ({"reduce": "mean", "last_fraction": 0.5}, (0.7 + 0.95) / 2),
+        ({"reduce": "mean"}, 0.95),  # a tenth of four: the last
+        ({"reduce": "best"}, 0.95),
+        ({"reduce": "best", "direction": "minimize"}, 0.2),
+    ],
+)
+def test_an_objective_is_taken_over_the_steps_as_the_study_says(
+    new_store: Any, tmp_path: Path, study: dict[str, Any], means: float
+):
+    writer = new_store(tmp_path, study={"objective": "evaluation/train/return", **study})
+    writer.point(0, {}, {}, 0.95)
+    table = points.objective_table(load_sweep(tmp_path, "demo"))
+    assert cells(table, label="point 0")["mean"] == pytest.approx(means)
+
+
+def test_the_best_of_a_seed_is_what_it_reached_before_it_broke_down(new_store: Any, tmp_path: Path):
+    writer = new_store(tmp_path, study={"objective": "train/score", "reduce": "best"})
+    writer.point(0, {}, {}, 0.9, diverged={0: 1, 1: 21})
+    table = points.objective_table(load_sweep(tmp_path, "demo"))
+    row = cells(table, label="point 0")
+    assert (row["n_seeds"], row["n_diverged"]) == (2, 1)
+    # Seed 1: .9 x 19 / 39 + .02 at its twentieth step; seed 2: .94 at its last.
+    assert row["mean"] == pytest.approx((0.9 * 19 / 39 + 0.02 + 0.94) / 2)
+
+
+def test_counts_stand_in_words(data: Any):
+    assert points.counts_in_words(data) == (
+        "6 points: 3 finished, 1 pruned, 1 diverged, 1 failed; 3 seeds each; 5 baselines"
+    )
+
+
+def test_runs_that_were_begun_again_are_left_aside(new_store: Any, tmp_path: Path):
+    writer = new_store(tmp_path)
+    writer.point(0, {RATE: 0.1}, {}, 0.5, "SUPERSEDED")
+    old = writer.store.open(
+        "point",
+        "another",
+        "p",
+        parent=writer.parent.run_id,
+        tags={"metalab.name": "point 0", "metalab.number": 0},
+    )
+    writer.store.close(old.run_id, "KILLED")
+    writer.store.tag(old.run_id, **{"metalab.status": "SUPERSEDED"})
+    writer.point(1, {RATE: 0.2}, {}, 0.9)
+    data = load_sweep(tmp_path, "demo")
+    assert list(data.runs["label"]) == ["point 1"]
+    assert data.superseded == 2
+    assert points.counts_in_words(data).endswith("2 earlier runs of points that were run again left aside")
+
+
+def several(new_store: Any, root: Path, **study: Any) -> Any:
+    """Five points of two objectives, of which the second is a cost."""
+    named = ["evaluation/train/return", "train/score"]
+    study = {"objective": named, "direction": ["maximize", "minimize"], **study}
+    writer = new_store(root, study=study, search={RATE: "choice(1, 2, 3, 4, 5)"})
+    for number, pair in enumerate([(0.5, 5.0), (0.9, 9.0), (0.4, 6.0), (0.7, 5.0), (0.95, np.nan)]):
+        writer.point(number, {RATE: number + 1}, {}, 0.5, objective=pair)
+    writer.point(5, {RATE: 1}, {}, 0.5, "PRUNED", objective=(9.0, 0.0), steps=20)
+    return load_sweep(root, "demo")
+
+
+def test_several_objectives_have_a_front(new_store: Any, tmp_path: Path):
+    data = several(new_store, tmp_path)
+    # Point 3 is better than 0 in the first and equal in the second; 2 is worse than 0 in both.
+    assert [row["label"] for row in points.front(data)] == ["point 1", "point 3"]
+    found = summaries.best_point(data)
+    assert found is not None
+    assert found.label == "best point (point 1)"
+    first, second = points.objectives(data)
+    assert (first.column, second.direction) == ("objective/0", "minimize")
+    assert list(points.objective_table(data, 0)["number"]) == [4, 1, 3, 0, 2, 5]
+    assert list(points.objective_table(data, 1)["number"]) == [0, 3, 2, 1, 4, 5]
 
 
 def test_headline_numbers(data: Any):
@@ -144,16 +232,63 @@ def test_normalised_scores_are_between_random_and_optimal(data: Any):
     assert cells(table, method="a2c")["gap"] == pytest.approx(0.29)
 
 
-def test_failures_name_run_seed_and_step(data: Any):
-    rows = [tuple(row) for row in summaries.failures(data).itertuples(index=False)]
-    what = "a training metric is not finite from this step on"
-    assert rows == [("point 2", "2", 25, what), ("point 3", "all", "-", "failed")]
+def test_what_did_not_finish_has_a_step_and_a_reason(data: Any):
+    rows = [tuple(row) for row in points.unfinished(data).itertuples(index=False)]
+    assert rows == [
+        ("point 3", "failed", 0, "MemoryError: no memory"),
+        ("point 4", "pruned", 20, "by median at step 20"),
+        ("point 5", "diverged", 20, "not finite in every seed by step 12"),
+    ]
+    # The seeds of a diverged point are told by its own row.
+    assert [tuple(row) for row in points.broken_seeds(data).itertuples(index=False)] == [("point 2", "2", 25)]
 
 
-def test_differences_are_the_searched_key(data: Any):
-    frame = summaries.config_differences(data)
+def test_a_baseline_that_failed_says_what_its_traceback_ends_with(new_store: Any, tmp_path: Path):
+    writer = new_store(tmp_path)
+    run_id = writer.baseline("a2c", {})
+    writer.store.close(run_id, "FAILED")
+    writer.store.tag(run_id, **{"metalab.error": "Traceback:\n  File x\nValueError: too many\n"})
+    rows = [tuple(row) for row in points.unfinished(load_sweep(tmp_path, "demo")).itertuples(index=False)]
+    assert rows == [("a2c", "failed", None, "ValueError: too many")]
+
+
+def test_differences_are_the_searched_key_of_points_that_were_begun(data: Any):
+    frame = points.config_differences(data)
     assert list(frame.index) == [RATE]
-    assert list(frame.loc[RATE]) == ["0.0001", "0.001", "0.01", "0.1"]
+    assert list(frame.columns) == ["point 0", "point 1", "point 2", "point 4", "point 5"]
+    assert list(frame.loc[RATE]) == ["0.0001", "0.001", "0.01", "0.05", "0.5"]
+
+
+def test_keys_that_a_point_does_not_set(new_store: Any, tmp_path: Path):
+    # With conditions, what the file says of a key that is not set means nothing; in a list it is the value.
+    config = {"inner.bonus": 0.5, "inner.rule.kind": "lpg", "inner.rule.size": 8}
+    for name, search in (("conditional", {}), ("listed", [{"inner.bonus": 0.1}])):
+        writer = new_store(tmp_path / name, search=search)
+        writer.point(0, {"inner.bonus": 0.1}, {}, 0.5)
+        writer.point(1, {"inner.rule": "as it is in the tag"}, {}, 0.5, config=config)
+    found: dict[str, Any] = {
+        name: sweep_runs(tmp_path / name, "demo")["inner.bonus"] for name in ("conditional", "listed")
+    }
+    assert pd.isna(found["conditional"][1])
+    assert list(found["listed"]) == [0.1, 0.5]
+
+
+def test_a_searched_component_is_called_by_its_kind(new_store: Any, tmp_path: Path):
+    writer = new_store(tmp_path)
+    tags = {"metalab.number": 0, "metalab.name": "point 0", "metalab.searched": ["inner.rule"]}
+    params = {"inner.rule.kind": "lpg", "inner.rule.size": 8}
+    writer.store.open("point", "p", "p", parent=writer.parent.run_id, tags=tags, params=params)
+    assert list(sweep_runs(tmp_path, "demo")["inner.rule"]) == ["lpg"]
+
+
+def test_only_what_is_drawn_is_read_for_a_report(new_store: Any, tmp_path: Path):
+    writer = new_store(tmp_path)
+    run_id = writer.point(0, {}, {}, 0.5)
+    frame = pd.read_parquet(next(tmp_path.glob(f"artifacts/**/{run_id}/artifacts/series.parquet")))
+    more = frame.assign(metric="train/of_no_interest")
+    writer.frame(run_id, "series.parquet", pd.concat([frame, more]))
+    assert set(load_sweep(tmp_path, "demo").series["metric"]) == {*frame["metric"], "train/of_no_interest"}
+    assert set(load_sweep(tmp_path, "demo", drawn_only=True).series["metric"]) == set(frame["metric"])
 
 
 def test_an_ablation_is_paired_by_the_seeds_that_lived_in_both(data: Any):
