@@ -39,8 +39,22 @@ class Environment(Generic[State, Params]):
 
     @property
     def num_actions(self) -> int:
-        """A, the number of discrete actions."""
+        """A, the number of discrete actions; ValueError where actions are continuous."""
         raise NotImplementedError
+
+    @property
+    def action_size(self) -> int | None:
+        """D, the entries of a continuous action; None where actions are discrete."""
+        return None
+
+    def action_bounds(self, params: Params) -> tuple[Array, Array]:
+        """``low [D]`` and ``high [D]`` of a continuous action, float32 and finite.
+
+        Raises:
+            TypeError: actions are discrete.
+        """
+        del params
+        raise TypeError(f"{self} has {self.num_actions} discrete actions, which have no bounds")
 
     @property
     def num_states(self) -> int | None:
@@ -73,7 +87,7 @@ class Environment(Generic[State, Params]):
         raise NotImplementedError
 
     def action_mask(self, params: Params) -> Array:
-        """[A] bool, the actions that this world allows."""
+        """[A] bool, the discrete actions that this world allows."""
         del params
         return jnp.ones((self.num_actions,), bool)
 
@@ -89,7 +103,7 @@ class Environment(Generic[State, Params]):
         Args:
             key: PRNG key.
             state: before the action.
-            action: [] int32.
+            action: [] int32, or [D] float32 where actions are continuous.
             params: the world.
 
         Returns:

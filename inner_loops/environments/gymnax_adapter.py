@@ -1,9 +1,10 @@
-"""Any gymnax environment with discrete actions, by its registered name (Lange 2022, gymnax 1.0).
+"""Any gymnax environment, by its registered name (Lange 2022, gymnax 1.0).
 
 gymnax takes seconds to import, so it is imported when an environment is first used, not when it is named.
 
 Observations become float32 (a discrete one becomes one-hot) and keep their shape: flattening is the
-network's business. ``truncated`` is false where the episode terminated.
+network's business. ``truncated`` is false where the episode terminated. Continuous actions are vectors
+within finite bounds, which may depend on the parameters.
 """
 
 from __future__ import annotations
@@ -24,15 +25,42 @@ __all__ = ["GymnaxEnvironment"]
 
 @component
 class GymnaxEnvironment(Environment[Any, Any]):
-    """An environment of gymnax with discrete actions, by name."""
+    """An environment of gymnax by name, with discrete or continuous actions."""
 
     name: str = static(default="CartPole-v1", doc="as gymnax registers it, for example Catch-bsuite")
 
     @property
     def num_actions(self) -> int:
-        """The size of its discrete action space."""
+        """The size of its discrete action space.
+
+        Raises:
+            ValueError: its actions are continuous.
+        """
         environment, params = _made(self.name)
-        return int(environment.action_space(params).n)
+        space = environment.action_space(params)
+        if not hasattr(space, "n"):
+            raise ValueError(
+                f"gymnax: {self.name!r} has continuous actions (of shape {tuple(space.shape)}), and discrete "
+                "ones were asked for: choose a learner with continuous actions"
+            )
+        return int(space.n)
+
+    @property
+    def action_size(self) -> int | None:
+        """Entries of its continuous action."""
+        environment, params = _made(self.name)
+        space = environment.action_space(params)
+        return None if hasattr(space, "n") else int(space.shape[0])
+
+    def action_bounds(self, params: Any) -> tuple[Array, Array]:
+        """The ends of its continuous action space under these parameters."""
+        if self.action_size is None:
+            return super().action_bounds(params)
+        space = _made(self.name)[0].action_space(params)
+        low, high = (
+            jnp.broadcast_to(jnp.asarray(end, jnp.float32), space.shape) for end in (space.low, space.high)
+        )
+        return low, high
 
     @property
     def num_states(self) -> int | None:
@@ -78,7 +106,7 @@ def _made(name: str) -> tuple[Any, Any]:
     """The gymnax environment and its default parameters.
 
     Raises:
-        ValueError: no such environment, or one whose actions are not discrete.
+        ValueError: no such environment, or one whose actions are neither discrete nor a vector.
     """
     import gymnax
 
@@ -90,10 +118,9 @@ def _made(name: str) -> tuple[Any, Any]:
     with jax.ensure_compile_time_eval():
         environment, params = gymnax.make(name)
         space = environment.action_space(params)
-    if not hasattr(space, "n"):
+    if not hasattr(space, "n") and len(getattr(space, "shape", ())) != 1:
         raise ValueError(
-            f"gymnax: {name!r} has continuous actions ({type(space).__name__} of shape {space.shape}); "
-            "only environments with discrete actions are supported"
+            f"gymnax: the actions of {name!r} are {space}; only discrete ones and vectors are supported"
         )
     return environment, params
 

@@ -10,6 +10,12 @@ from inner_loops.environments.gymnax_adapter import GymnaxEnvironment
 from inner_loops.tasks.agent_task import AgentTaskDistribution
 from inner_loops.tasks.gymnax_tasks import GymnaxTasks
 
+CONTINUOUS = {  # name to the ends of the first entry, as gymnax documents them
+    "Pendulum-v1": (1, -2.0, 2.0),
+    "MountainCarContinuous-v0": (1, -1.0, 1.0),
+    "Reacher-misc": (2, -1.0, 1.0),
+    "PointRobot-misc": (2, -0.1, 0.1),
+}
 DISCRETE = (
     "CartPole-v1",
     "Acrobot-v1",
@@ -52,6 +58,46 @@ def test_has_the_contracts_shapes(name):
     assert env.num_states is None
 
 
+@pytest.mark.parametrize("name", sorted(CONTINUOUS))
+def test_continuous_actions_have_the_contracts_shapes_and_bounds(name):
+    env = GymnaxEnvironment(name=name)
+    size, low, high = CONTINUOUS[name]
+    params = env.default_params()
+    bounds = jax.jit(env.action_bounds)(params)
+    np.testing.assert_allclose(bounds, [[low] * size, [high] * size])
+    assert env.action_size == size
+    assert all(end.dtype == jnp.float32 for end in bounds)
+    obs, state = jax.eval_shape(env.reset, jax.random.key(0), params)
+    next_obs, next_state, reward, *_ = jax.eval_shape(env.step, jax.random.key(0), state, bounds[0], params)
+    assert (obs.shape, next_obs.shape, reward.shape) == (env.observation_shape, env.observation_shape, ())
+    for leaf, next_leaf in zip(jax.tree.leaves(state), jax.tree.leaves(next_state), strict=True):
+        assert (leaf.shape, leaf.dtype, leaf.weak_type) == (next_leaf.shape, next_leaf.dtype, False)
+
+
+def test_the_bounds_of_an_action_follow_the_parameters():
+    env = GymnaxEnvironment(name="Pendulum-v1")
+    params = env.default_params().replace(max_torque=jnp.asarray(3.0))
+    np.testing.assert_allclose(jax.jit(env.action_bounds)(params), [[-3.0], [3.0]])
+
+
+def test_pendulum_is_cut_off_and_never_ends():
+    """200 steps of no torque: the last one is truncated, its own observation beside the next episode's."""
+    env = GymnaxEnvironment(name="Pendulum-v1")
+    params = env.default_params()
+
+    def body(state, key):
+        obs, state, _, terminated, truncated, info = env.step(key, state, jnp.zeros(1), params)
+        return state, (obs, terminated, truncated, info["final_observation"])
+
+    state = env.reset(jax.random.key(0), params)[1]
+    keys = jax.random.split(jax.random.key(1), 200)
+    obs, terminated, truncated, final = jax.jit(lambda s: jax.lax.scan(body, s, keys)[1])(state)
+    assert not np.any(terminated)
+    np.testing.assert_array_equal(np.flatnonzero(truncated), [199])
+    np.testing.assert_array_equal(obs[:-1], final[:-1])
+    assert np.any(obs[-1] != final[-1])
+
+
 def test_catch_is_gymnaxs_catch_with_auto_reset():
     tasks = GymnaxTasks(name="Catch-bsuite")
     env = tasks.environment
@@ -84,8 +130,11 @@ def test_catch_is_gymnaxs_catch_with_auto_reset():
 def test_refusals_name_the_remedy():
     with pytest.raises(ValueError, match="'CartPole'; did you mean 'CartPole-v1'"):
         GymnaxEnvironment(name="CartPole").num_actions  # noqa: B018
-    with pytest.raises(ValueError, match="'Pendulum-v1' has continuous actions"):
+    with pytest.raises(ValueError, match=r"'Pendulum-v1' has continuous actions.*choose a learner"):
         GymnaxEnvironment(name="Pendulum-v1").num_actions  # noqa: B018
+    catch = GymnaxEnvironment(name="Catch-bsuite")
+    with pytest.raises(TypeError, match="3 discrete actions, which have no bounds"):
+        catch.action_bounds(catch.default_params())
 
 
 def test_naming_one_does_not_import_gymnax():
