@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from metalab.errors import MetalabError, nearest
-from metalab.tracking import address, client_of
+from metalab.tracking import address, check_address, client_of
 
 __all__ = ["StoredSweep", "open_store", "opened_sweep", "require_store"]
 
@@ -53,12 +53,15 @@ def require_store(root: Path) -> None:
     """Refuses a root without a store: a client would silently make an empty one.
 
     Raises:
-        MetalabError: there is none.
+        MetalabError: there is none, or its server does not answer.
     """
     where = address(Path(root))
-    if where.startswith(_SQLITE) and not Path(where.removeprefix(_SQLITE)).is_file():
+    check_address(where)
+    file = Path(where.removeprefix(_SQLITE))
+    if where.startswith(_SQLITE) and not file.is_file():
+        place = f"in {root}" if file == Path(root).absolute() / "mlflow.db" else f"at {where}"
         raise MetalabError(
-            f"there is no MLflow store in {root}: run `metalab sweep FILE` first, or name the folder that "
+            f"there is no MLflow store {place}: run `metalab sweep FILE` first, or name the folder that "
             "holds it"
         )
 

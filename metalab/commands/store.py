@@ -44,12 +44,11 @@ def ui(arguments: argparse.Namespace) -> int:
     """Becomes MLflow's interface to the store; of a server, says where it is."""
     root = root_of(arguments)
     from analysis.store import require_store
-    from metalab.tracking import address, check_address, redacted
+    from metalab.tracking import address, redacted
 
     require_store(root)
     where = address(root)
     if where.startswith(("http://", "https://")):
-        check_address(where)
         print(f"the runs are on a server, which has its own interface: {redacted(where)}")
         return 0
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", where]
