@@ -57,11 +57,13 @@ def evaluate_run(run_id: str, task_names: Sequence[str], root: Path) -> list[dic
     with tempfile.TemporaryDirectory() as name:
         folder = Path(store.client.download_artifacts(run_id, "", name))
         if not (folder / "meta_params.npz").exists():
-            raise MetalabError(f"run {run_id} has no meta-parameters: it is not a finished point")
+            raise MetalabError(f"run {run_id} has no meta-parameters: only a point that finished has some")
         config = yaml.safe_load((folder / "config.yaml").read_text())
+        # The metrics' step is the end of meta-training, where the sweep's own final metrics stand.
+        last = config["budget"]["outer_steps"]
         for suite in task_names:
             where = build_suite(suite, config["inner"])
-            rows += _evaluate(store, run, folder, where, compiler)
+            rows += _evaluate(store, run, folder, where, compiler, last)
         store.artifact(run_id, folder / "evaluation.parquet")
     return rows
 
@@ -82,7 +84,7 @@ def _find(run_id: str, root: Path) -> tuple[Handle, str]:
 
 
 def _evaluate(
-    store: Store, run: Handle, folder: Path, where: EvaluationSet, compiler: Compiler
+    store: Store, run: Handle, folder: Path, where: EvaluationSet, compiler: Compiler, last: int
 ) -> list[dict[str, Any]]:
     template = jax.eval_shape(lambda inner: inner.init_meta(jax.random.key(0)), as_arrays(where.inner))
     try:
@@ -101,8 +103,6 @@ def _evaluate(
     unlearned = score_sets({where.name: one}, {where.name: untrained})
     finals[f"final/{where.name}/untrained_return"] = unlearned[f"final/{where.name}/return"]
     finals |= {f"final/{where.name}/{metric}": values for metric, values in probes.items()}
-    # The metric's step is the end of meta-training, where the sweep's own final metrics stand.
-    last = max((point.step for point in store.client.get_metric_history(run.run_id, "objective")), default=0)
     store.log(run, [row for key, values in finals.items() for row in interval_rows(key, last, values)])
     frames = [curves_frame({where.name: one}, {where.name: curves}, steps)]
     frames += [probe_frame(one, probes, steps)] if probes else []

@@ -79,6 +79,20 @@ def test_a_copied_store_reads_its_own_files(demo: Path, tmp_path: Path, data: An
     assert len(load_sweep(copied, "demo").evaluations) < len(data.evaluations)
 
 
+def test_files_that_are_on_a_server_are_fetched(
+    demo: Path, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    copied = tmp_path / "copied"
+    shutil.copytree(demo, copied)
+    monkeypatch.setattr("analysis.store._local_folder", lambda root, run: None)
+    found = load_sweep(copied, "demo")
+    assert found.folder is None
+    pd.testing.assert_frame_equal(found.evaluations, data.evaluations)
+    pd.testing.assert_frame_equal(found.series, data.series)
+    assert found.config == data.config
+    assert list(found.settings) == ["a2c"]
+
+
 def test_end_of_life_is_the_mean_of_the_last_three(data: Any):
     run_id = cells(data.runs, label="a2c")["run_id"]
     lives = final_lives(data, run_id, "train")
