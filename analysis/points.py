@@ -77,8 +77,8 @@ def objective_table(data: SweepData, index: int = 0) -> pd.DataFrame:
 
     Returns:
         Columns ``run_id, label, number, status``, the searched keys, ``objective`` (the engine's own number,
-        aggregated as the study says), ``mean, mean_low, mean_high`` (95 % bootstrap over seeds), ``n_seeds``,
-        ``n_diverged``.
+        aggregated as the study says), ``mean, mean_low, mean_high`` (95 % bootstrap over seeds), ``n_seeds``
+        (0: the seeds' own values were not kept), ``n_diverged``.
     """
     asked = objectives(data)[index]
     rows = data.rows("point")
@@ -186,7 +186,7 @@ def config_differences(data: SweepData) -> pd.DataFrame:
 
 
 def _values_of_seeds(data: SweepData, run: dict[str, Any], asked: Objective) -> Floats:
-    """[S] an objective of every seed; [1] the run's own number where seeds were not kept; [0] neither."""
+    """[S] an objective of every seed; [0]: the seeds' own values were not kept."""
     history: Any = data.series_groups.get((run["run_id"], asked.name))
     if history is not None:
         curve = history.pivot_table(
@@ -194,12 +194,8 @@ def _values_of_seeds(data: SweepData, run: dict[str, Any], asked: Objective) -> 
         ).to_numpy(np.float64)
         return _reduced(curve, data.config.get("study") or {}, asked.direction)
     parts = asked.name.split("/")
-    if len(parts) == 3 and parts[0] in ("evaluation", "final"):
-        values = _set_values(data, run["run_id"], parts[1], parts[2])
-        if values.size:
-            return values
-    known = run.get(asked.column, np.nan)
-    return np.asarray([known], np.float64) if np.isfinite(known) else np.empty(0)
+    in_a_set = len(parts) == 3 and parts[0] in ("evaluation", "final")
+    return _set_values(data, run["run_id"], parts[1], parts[2]) if in_a_set else np.empty(0)
 
 
 def _reduced(curve: Floats, study: Any, direction: str) -> Floats:
@@ -218,8 +214,9 @@ def _reduced(curve: Floats, study: Any, direction: str) -> Floats:
 def _set_values(data: SweepData, run_id: str, name: str, metric: str) -> Floats:
     """[S] a set metric of every seed, NaN for one that broke down; [0] where the set was not run."""
     lives = final_lives(data, run_id, name)
-    if lives is None or metric not in _SET_METRICS:
-        return np.empty(0)
+    if lives is None or metric not in _SET_METRICS:  # such as those of a probe: one value a seed
+        rows: Any = data.evaluation_groups.get((run_id, name, metric))
+        return np.empty(0) if rows is None else rows.groupby("seed")["value"].mean().to_numpy(np.float64)
     threshold = threshold_of(data, name)
     if metric == "return":
         values = lives.end

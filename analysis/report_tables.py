@@ -111,7 +111,8 @@ def search_results(data: SweepData, index: int) -> Table:
     for row in records(frame)[:MOST_ROWS]:
         broken = f" ({row['n_diverged']} broke down)" if row["n_diverged"] else ""
         cells = [row["label"], *(number(row[key]) for key in data.searched), number(row["objective"])]
-        rows.append([*cells, with_interval(row, "mean"), f"{row['n_seeds']}{broken}", row["status"]])
+        seeds = f"{row['n_seeds']}{broken}" if row["n_seeds"] or broken else "-"
+        rows.append([*cells, with_interval(row, "mean"), seeds, row["status"]])
     what = asked[index].name if several else "objective"
     columns = ["point", *data.searched, f"{what} ({how} over seeds)", "mean [95 % bootstrap over seeds]"]
     caption = (

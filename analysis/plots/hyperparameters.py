@@ -89,7 +89,7 @@ def one_by_one(data: SweepData) -> Picture | None:
     panels, sizes, count = [], set[int](), 0
     for index, one in enumerate(asked):
         table = finite_points(data, index)
-        count, sizes = max(count, len(table)), sizes | set(table["n_seeds"])
+        count, sizes = max(count, len(table)), sizes | (set(table["n_seeds"]) - {0})
         y_label = one.name if len(asked) > 1 else "objective"
         panels += [_panel(data, table, dimension, y_label) for dimension in dimensions(data, index)]
     if not panels:
@@ -97,8 +97,8 @@ def one_by_one(data: SweepData) -> Picture | None:
     named = " and ".join(f"`{one.name}`" for one in asked)
     caption = (
         f"{named} of {count} points: mean and 95 % bootstrap interval over n = "
-        f"{' or '.join(map(str, sorted(sizes)))} seeds; pruned points with what they had reached. Other "
-        "dimensions vary within a column."
+        f"{' or '.join(map(str, sorted(sizes))) or '?'} seeds; pruned points with what they had reached. "
+        "Other dimensions vary within a column."
     )
     return picture_of("hyperparameters", "Objective against each searched dimension", caption, panels)
 
@@ -109,7 +109,9 @@ def _panel(data: SweepData, table: pd.DataFrame, dimension: Dimension, y_label: 
     chosen = table.iloc[dimension.rows]
     is_best = chosen["run_id"].isin(best).to_numpy()
     finished = (chosen["status"] == FINISHED).to_numpy()
-    mean, low, high = (chosen[name].to_numpy(np.float64) for name in ("mean", "mean_low", "mean_high"))
+    low, high = (chosen[name].to_numpy(np.float64) for name in ("mean_low", "mean_high"))
+    # Without the seeds' own values there is the engine's number, and no interval.
+    mean = chosen["mean"].fillna(chosen["objective"]).to_numpy(np.float64)
     groups = (
         ("did not finish", ~finished, GREY),
         ("points", finished & ~is_best, BLUE),

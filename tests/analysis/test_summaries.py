@@ -153,6 +153,26 @@ def test_the_best_of_a_seed_is_what_it_reached_before_it_broke_down(new_store: A
     assert row["mean"] == pytest.approx((0.9 * 19 / 39 + 0.02 + 0.94) / 2)
 
 
+def test_an_objective_that_a_probe_found_has_one_value_a_seed(new_store: Any, tmp_path: Path):
+    writer = new_store(tmp_path, study={"objective": "final/train/prediction_r2"})
+    run_id = writer.point(0, {}, {}, 0.5)
+    columns = {"seed": [0, 1, 2], "value": [0.2, 0.4, np.nan], "metric": "prediction_r2", "set": "train"}
+    rest = {"task": 0, "outer_step": 40, "update": 8, "env_steps": 2560}
+    writer.frame(run_id, "evaluation.parquet", pd.DataFrame(columns | rest))
+    row = cells(points.objective_table(load_sweep(tmp_path, "demo")), label="point 0")
+    assert (row["objective"], row["mean"], row["n_seeds"], row["n_diverged"]) == pytest.approx(
+        (0.5, 0.3, 2, 1)
+    )
+
+
+def test_without_values_of_seeds_there_is_the_engines_number_alone(new_store: Any, tmp_path: Path):
+    writer = new_store(tmp_path, study={"objective": "train/not_kept"})
+    writer.point(0, {}, {}, 0.5)
+    row = cells(points.objective_table(load_sweep(tmp_path, "demo")), label="point 0")
+    assert (row["objective"], row["n_seeds"], row["n_diverged"]) == (0.5, 0, 0)
+    assert np.isnan(row["mean"])
+
+
 def test_counts_stand_in_words(data: Any):
     assert points.counts_in_words(data) == (
         "6 points: 3 finished, 1 pruned, 1 diverged, 1 failed; 3 seeds each; 5 baselines"
