@@ -207,9 +207,8 @@ CASES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
         {"evaluation": {"sets": SETS}, "study": {"pruner": "median", "objective": "final/train/return"}},
         [],
         [
-            "study.pruner: the objective 'final/train/return' is known at the end only; "
-            "during training there "
-            "are evaluation/train/return, evaluation/train/mean_return, train/METRIC"
+            "study.pruner: the objective 'final/train/return' is known at the end only; during training "
+            "there are evaluation/train/return, evaluation/train/mean_return, train/METRIC"
         ],
     ),
     (
@@ -258,6 +257,32 @@ CASES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
         {"evaluation": {"select": "tain", "sets": SETS}},
         [],
         ["evaluation.select", "did you mean 'train'?"],
+    ),
+    (
+        "a list of sets to select by",
+        {"evaluation": {"select": ["train"], "sets": SETS}},
+        [],
+        ["evaluation.select: there is no set ['train']; did you mean 'train'?"],
+    ),
+    (
+        "a key that is no text",
+        {"evaluation": {"sets": {**SETS, 2: {"count": 1}}}},
+        [],
+        ["evaluation.sets: keys are text, got 2; quote it"],
+    ),
+    (
+        "a value that is no plain one",
+        {"tasks": {"kind": "tests.toys:Targets", "spread": b"wide"}},
+        [],
+        ["tasks.spread: expected text, a number, true, false or null; got b'wide'"],
+    ),
+    ("a NUL character", {"description": "\0"}, [], ["description: '\\x00': the NUL character has no place"]),
+    ("outer steps without end", {"budget": {"outer_steps": 10**12, "chunk": 7}}, [], ["budget.outer_steps"]),
+    (
+        "outer steps without a small divisor",
+        {"budget": {"outer_steps": 2**31 - 1, "chunk": 7}},
+        [],
+        ["budget.chunk: 7 does not divide budget.outer_steps = 2147483647; nearest that does: 1"],
     ),
     (
         "objective",
@@ -345,7 +370,14 @@ def test_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         ("- 1\n- 2\n", "expected a mapping of sections, got list"),
         ("defaults: [nowhere]\nname: x\n", "cannot be composed: "),
         ("seeds: 1\nseeds: 2\n", "duplicate key seeds"),
-        ("search: {inner.gain: 1,2}\n", "this section is required"),
+        (
+            "search: {inner.gain: 1,2}\n",
+            "search: keys are text, got 2; quote it, and inside braces a text with",
+        ),
+        ("seeds: 1\n", "this section is required"),
+        ("seeds: &a [*a]\n", "is nested too deeply, or an alias (*name) stands inside itself"),
+        ("? [a, b]\n: 1\n", "not YAML: "),
+        ("2: 3\n", "keys are text, got 2"),
     ],
 )
 def test_a_file_that_is_no_sweep_file(

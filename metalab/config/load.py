@@ -14,6 +14,7 @@ from metalab.config.points import build_baseline_sets, build_evaluation_sets, po
 from metalab.config.searching import read_search, read_study
 from metalab.config.sections import read_baselines, read_budget, read_evaluation, read_head
 from metalab.errors import ConfigError
+from metalab.plain import require_plain
 from metalab.spec import SweepSpec
 from metalab.sweep.space import Space, parse_space
 
@@ -36,10 +37,16 @@ def load(path_or_name: str | Path, overrides: Sequence[str] = (), smoke: bool = 
     try:
         return _checked(_spec(shown, raw_config(path, overrides, smoke), smoke))
     except ConfigError as error:
-        raise error.at(shown) from error
+        one_line = " ".join(error.key.split())  # a key of the file may hold anything
+        raise ConfigError(one_line, error.problem, shown) from error
+    except RecursionError as error:
+        raise ConfigError(
+            "", "is nested too deeply, or an alias (*name) stands inside itself", shown
+        ) from error
 
 
 def _spec(path: Path, raw: dict[str, Any], smoke: bool) -> SweepSpec:
+    require_plain(raw, "")
     config = resolved(raw)
     head = read_head(config, path.stem)
     if smoke:

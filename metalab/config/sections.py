@@ -118,7 +118,7 @@ def read_evaluation(config: Mapping[str, Any], budget: Budget) -> EvaluationSett
             )
         read_set(raw, f"evaluation.sets.{name}")
     select = section.get("select", "train" if "train" in sets else None)
-    if select is not None and select not in sets:
+    if select is not None and not (isinstance(select, str) and select in sets):
         raise ConfigError("evaluation.select", f"there is no set {select!r}; {nearest(str(select), sets)}")
     if select is not None and sets[select].get("baselines") is False:
         raise ConfigError(f"evaluation.sets.{select}.baselines", "false on the set that tunes the baselines")

@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, QuotedS
 from hydra.errors import HydraException
 
 from metalab.errors import ConfigError
+from metalab.plain import require_plain
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -213,6 +214,7 @@ def _parsed(value: str, path: str) -> Dimension:
 def _choice(sweep: ChoiceSweep, value: str, path: str) -> Choice:
     _refuse_tags(sweep.tags, set(), value, path)
     values = tuple(_plain(item) for item in sweep.list)
+    require_plain(values, path)
     seen = [_json(item) for item in values]
     if len(set(seen)) < len(seen):
         raise ConfigError(path, f"{value!r} holds the same value twice")
@@ -269,7 +271,8 @@ def _refuse_huge(numbers: tuple[int, ...], value: str, path: str) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole or (isinstance(value, float) and math.isfinite(value))
 
 
 def _tagged(text: str, log: bool) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metalab.errors import ConfigError, nearest
+from metalab.plain import require_plain
 from metalab.sweep.axes import Axis, Condition, Grid, Places, places_under, same
 from metalab.sweep.grammar import Choice, Dimension, parse_dimension
 
@@ -251,9 +252,7 @@ def _listed(points: Sequence[Any], path: str) -> tuple[dict[str, Any], ...]:
         where = f"{path}[{number}]"
         if not isinstance(point, Mapping):
             raise ConfigError(where, f"expected a point, a mapping of keys to values; got {point!r}")
-        for key in point:
-            if not (isinstance(key, str) and key.strip()):
-                raise ConfigError(where, f"keys are text, got {key!r}")
+        require_plain(point, where)
         _refuse_overwritten(tuple(point), where)
         text = _json(point)
         if text in seen:
@@ -263,8 +262,7 @@ def _listed(points: Sequence[Any], path: str) -> tuple[dict[str, Any], ...]:
 
 
 def _axis(key: Any, value: Any, path: str) -> Axis:
-    if not isinstance(key, str):
-        raise ConfigError(path, f"keys are text, got {key!r}")
+    require_plain({key: value}, path)
     where = f"{path}.{key}"
     keys = tuple(part.strip() for part in key.split(","))
     if not all(keys):
@@ -349,4 +347,4 @@ def _refuse_overwritten(keys: Sequence[str], path: str) -> None:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
+    return json.dumps(value, sort_keys=True)

@@ -66,6 +66,9 @@ def test_the_grammar(text: str, expected: Dimension) -> None:
         ("tag(log, choice(1, 2))", "'tag(log, choice(1, 2))': unknown tag 'log'; none is known here"),
         ("glob(*)", "'glob(*)' is one value"),
         ("choice(nan, 1)", "'choice(nan, 1)': nan is no value that a point can hold"),
+        ("range(true)", "'range(true)': expected range(start, stop, step) of finite numbers"),
+        ("choice({1: a}, {b: c})", "keys are text, got 1; quote it"),
+        (f"range(0, 1{'0' * 400})", "'range(0, 1000"),
         ("range(0, inf)", "'range(0, inf)': expected range(start, stop, step) of finite numbers"),
         ("range(0, 1, 1e-9)", "'range(0, 1, 1e-9)' lists 1000000000 values, at most 10000; write interval"),
         (
@@ -77,7 +80,7 @@ def test_the_grammar(text: str, expected: Dimension) -> None:
 def test_what_cannot_be_searched_says_why(value: Any, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_dimension(value, "search.x")
-    assert str(caught.value).startswith(f"search.x: {message}")
+    assert str(caught.value).startswith(("search.x: " + message, "search.x[0]: " + message))
     assert "\n" not in str(caught.value)
 
 
