@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,19 @@ def test_programs_are_compiled_ahead_with_the_same_results(root: Path) -> None:
         pd.testing.assert_frame_equal(
             table(root, ours, "series.parquet"), table(other, theirs, "series.parquet")
         )
+
+
+@pytest.mark.slow
+def test_a_thousand_points_leave_the_hosts_memory_as_it_is(root: Path) -> None:
+    resident: list[float] = []
+
+    def on_chunk(_: int) -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        resident.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+
+    search = {"outer.rate": "range(0.0001, 0.10005, 0.0001)"}
+    result = run(toy.make_spec(search=search, seeds=2), root, on_chunk=on_chunk)
+    assert result.finished == len(runs_of(root)) == 1000
+    assert result.compilations["chunk"] == 1
+    # MiB; the first tenth fills caches. One point's series and records are about 40 KiB.
+    assert resident[-1] - resident[len(resident) // 10] < 60.0
