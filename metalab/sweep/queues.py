@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import traceback
 from collections import deque
 from collections.abc import Hashable, Sequence
@@ -13,6 +14,7 @@ from metalab.errors import MetalabError, cause_of
 from metalab.spec import Point
 from metalab.sweep.context import Context
 from metalab.sweep.recorder import Recorder
+from metalab.sweep.shrink import step_cost
 from metalab.sweep.study import Proposal, Record
 
 __all__ = ["Program", "Queues", "Standing"]
@@ -53,6 +55,11 @@ class Program:
 
     example: Point
     queue: deque[Proposal] = dataclasses.field(default_factory=deque)
+
+    @functools.cached_property
+    def cost(self) -> tuple[float, int]:
+        """``step_cost``, which traces the program: seconds."""
+        return step_cost(self.example.outer)
 
 
 class Queues:

@@ -267,7 +267,7 @@ class Scheduler:
         most = max(self._spec.budget.outer_steps - b.step for b in pack.berths if b is not None)
         spared = (len(pack.berths) - left) * self._spec.seeds
         platform = mesh.devices.flat[0].platform
-        if how == "always" or pays(program.example.outer, spared, most, mesh.size, platform):
+        if how == "always" or pays(program.cost, spared, most, mesh.size, platform):
             pack.shrink()
             self.tallies["shrinks"] += 1
 

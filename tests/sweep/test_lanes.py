@@ -165,8 +165,8 @@ def test_whether_shrinking_pays_is_a_matter_of_the_program_alone() -> None:
     longer = step_cost(toy.Descent(inner=toy.Parabola(), tasks=toy.Targets(), length=8))
     assert longer[0] > 1.5 * operations  # twice the inner updates
     assert longer[1] == equations  # and the same program to compile
-    assert not pays(outer, lanes_left_out=4, steps_left=10, mesh_size=2, platform="cpu")
-    assert pays(outer, lanes_left_out=4, steps_left=10**9, mesh_size=2, platform="cpu")
+    assert not pays((operations, equations), lanes_left_out=4, steps_left=10, mesh_size=2, platform="cpu")
+    assert pays((operations, equations), lanes_left_out=4, steps_left=10**9, mesh_size=2, platform="cpu")
 
 
 def test_programs_are_compiled_ahead_with_the_same_results(root: Path) -> None:
