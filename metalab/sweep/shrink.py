@@ -16,8 +16,8 @@ from metalab.protocols import OuterLoop
 
 __all__ = ["pays", "step_cost"]
 
-# Operations per second of one device, by its kind, and seconds of compilation for an equation: about what LPG
-# on grid worlds and chains takes on one core (4e9 to 6e9 operations/s and 0.01 s, measured beside other work).
+# Operations per second of one device, by its kind, and seconds of compilation for an equation: what LPG on
+# grid worlds and chains takes on one core (4e9 to 6e9 operations/s and 0.01 s, measured beside other work).
 _RATE = {"cpu": 6e9}
 _FAST = 1e12
 _SECONDS_AN_EQUATION = 1e-2
