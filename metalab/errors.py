@@ -24,10 +24,10 @@ class ConfigError(MetalabError):
 
     def __init__(self, key: str, problem: str, file: Path | str | None = None) -> None:
         """Makes the one line ``file: key: problem``."""
-        self.key = key
+        self.key = " ".join(key.split())
         self.problem = " ".join(problem.split())
         self.file = file
-        super().__init__(": ".join(str(p) for p in (file, key, self.problem) if p))
+        super().__init__(": ".join(str(p) for p in (file, self.key, self.problem) if p))
 
     def at(self, file: Path | str) -> ConfigError:
         """The same error with its file named."""

@@ -113,7 +113,12 @@ TEXTS = st.one_of(
 SCALARS = st.one_of(
     st.none(), st.booleans(), NUMBERS, TEXTS, st.binary(max_size=3), st.just(datetime.date(2020, 1, 1))
 )
-KEYS = st.one_of(TEXTS, st.sampled_from(["kind", "search", "when", "inner.gain", "a.b", "_target_"]))
+KEYS = st.one_of(
+    TEXTS,
+    st.sampled_from(
+        ["kind", "search", "when", "defaults", "inner.gain", "search.inner.gain", "a.b", "_target_"]
+    ),
+)
 JUNK = st.recursive(
     SCALARS,
     lambda inner: st.one_of(
@@ -283,11 +288,12 @@ def test_broken_yaml_is_a_sweep_or_one_line(data: st.DataObject) -> None:
     outcome(text[:start] + data.draw(odd) + text[end:])
 
 
+@pytest.mark.parametrize("base", [TOY, LISTED], ids=["search", "list"])
 @SETTINGS
 @given(
     overrides=st.lists(
         st.builds("{}{}={}".format, st.sampled_from(["", "+", "~", "++"]), KEYS, TEXTS), max_size=2
     )
 )
-def test_broken_overrides_are_a_sweep_or_one_line(overrides: list[str]) -> None:
-    check_points(outcome(dumped(TOY), overrides))
+def test_broken_overrides_are_a_sweep_or_one_line(base: dict[str, Any], overrides: list[str]) -> None:
+    check_points(outcome(dumped(base), overrides))

@@ -148,7 +148,7 @@ def _composed(path: Path) -> dict[str, Any]:
             made = OmegaConf.to_container(compose(config_name=path.name), resolve=False)
     except yaml.YAMLError as error:
         raise ConfigError("", f"not YAML: {_yaml_problem(error)}", path) from error
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError("", f"cannot be composed: {cause_of(error)}", path) from error
     assert isinstance(made, dict)
     return made  # pyright: ignore[reportReturnType]
@@ -189,7 +189,10 @@ def _parsed(text: str) -> Override:
 def _apply_search(config: dict[str, Any], override: Override, text: str) -> None:
     # The keys of `search` are dotted paths themselves, and its values are kept as text.
     key = override.key_or_group.removeprefix("search.")
-    space = config["search"] = dict(config.get("search") or {})
+    given = config.get("search") or {}
+    if not isinstance(given, Mapping):
+        raise ConfigError("search", f"override {text!r}: the file's search has no keys; change it there")
+    space = config["search"] = dict(given)
     if not override.is_delete():
         space[key] = text.partition("=")[2]
     elif key in space:
