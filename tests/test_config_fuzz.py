@@ -28,7 +28,7 @@ SETTINGS = settings(
     derandomize=True,
     database=None,
     deadline=None,
-    max_examples=60,
+    max_examples=40,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 FEW_POINTS = 64
@@ -214,7 +214,7 @@ def check_points(spec: SweepSpec | None) -> None:
             assert 1 <= len(points) <= count
 
 
-@settings(SETTINGS, max_examples=200)
+@settings(SETTINGS, max_examples=80)
 @given(text=st.one_of(GRAMMAR, CALLS, TEXTS))
 def test_any_search_text_is_a_dimension_or_one_line(text: str) -> None:
     try:
@@ -226,7 +226,7 @@ def test_any_search_text_is_a_dimension_or_one_line(text: str) -> None:
         assert dimension.text
 
 
-@settings(SETTINGS, max_examples=200)
+@settings(SETTINGS, max_examples=80)
 @given(search=st.one_of(JUNK, broken({"search": TOY["search"]}), broken({"search": LISTED["search"]})))
 def test_any_search_section_is_a_space_or_one_line(search: Any) -> None:
     search = search.get("search", search) if isinstance(search, dict) else search
