@@ -25,7 +25,7 @@ class Standing:
 
     Attributes:
         ended: points that run no more.
-        best: best objective so far; None: there is none yet, or there are several objectives.
+        best: best objective of a finished point; None: there is none yet, or there are several objectives.
     """
 
     def __init__(self, records: Sequence[Record], directions: Sequence[str]) -> None:
@@ -34,10 +34,10 @@ class Standing:
         self.best: float | None = None
         for record in records:
             if record.status != "running":
-                self.note(record.objective)
+                self.note(record.objective if record.status == "finished" else None)
 
     def note(self, objective: Sequence[float] | None) -> None:
-        """A point has ended."""
+        """A point has ended; ``objective`` if it has finished and has one."""
         self.ended += 1
         if objective is None or len(self._directions) > 1:
             return

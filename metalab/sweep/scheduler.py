@@ -139,6 +139,7 @@ class Scheduler:
         if saved is not None:
             self._resume_pack(saved)
         else:
+            shutil.rmtree(self._packs, ignore_errors=True)  # of a pack that no commit knows
             self._save()  # so that the sweep is in the store before its first compilation
 
     def _resume_pack(self, saved: PackState) -> None:
@@ -359,7 +360,7 @@ class Scheduler:
         number = berth.point.number
         self._study.end(number, status, objective, steps=berth.step, reason=reason)
         pack.leave(at)
-        self._standing.note(objective)
+        self._standing.note(objective if status == "finished" else None)
         value = objective[0] if objective else None
         self._recorder.progress(self._standing.ended, number, value, self._standing.best)
 
