@@ -12,18 +12,19 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import yaml
 
+from analysis.objectives import best_rows, objectives
 from analysis.store import TAG, StoredSweep, opened_sweep
 from metalab.errors import MetalabError
-from metalab.sweep.overview import objectives_of, selection_of
+from metalab.sweep.overview import selection_of
 
 __all__ = [
     "SweepData",
-    "drawn_metrics",
     "evaluations",
     "load_sweep",
     "records",
@@ -40,6 +41,7 @@ RUN_COLUMNS = (
 )  # fmt: skip
 SERIES_COLUMNS = ("seed", "step", "metric", "value")
 EVALUATION_COLUMNS = ("seed", "set", "task", "outer_step", "update", "env_steps", "metric", "value")
+_Filter = list[tuple[str, str, list[str]]]  # as pyarrow takes them
 _PROGRESS = ("sweep/objective", "sweep/best", "sweep/ended")
 
 
@@ -100,6 +102,17 @@ class SweepData:
         """Rows of ``series`` by (run id, metric)."""
         return dict(iter(self.series.groupby(["run_id", "metric"], sort=False)))  # pyright: ignore
 
+    def curve(self, run_id: str, metric: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Steps [U] and values [S, U] of one series, NaN where a seed has none; None: it was not kept."""
+        rows = self.series_groups.get((run_id, metric))
+        if rows is None:
+            return None
+        seeds, row = np.unique(rows["seed"].to_numpy(), return_inverse=True)
+        steps, column = np.unique(rows["step"].to_numpy(), return_inverse=True)
+        values = np.full((len(seeds), len(steps)), np.nan)
+        values[row, column] = rows["value"].to_numpy(np.float64)
+        return steps, values
+
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """A frame's rows as dictionaries by column name."""
@@ -135,7 +148,8 @@ def load_sweep(root: Path, sweep: str, *, drawn_only: bool = False) -> SweepData
     Args:
         root: folder of the store.
         sweep: name of the sweep.
-        drawn_only: of the series, only the metrics that the report draws: the others take most of the memory.
+        drawn_only: only the series and evaluations that the report draws: of a large sweep, the others are
+            more than memory should hold.
 
     Raises:
         MetalabError: there is no store, or it has no such sweep.
@@ -143,10 +157,14 @@ def load_sweep(root: Path, sweep: str, *, drawn_only: bool = False) -> SweepData
     with opened_sweep(root, sweep) as stored:
         own = stored.folders[stored.parent.info.run_id]
         config = _read_mapping(own / "sweep.yaml")
-        labels = {run.info.run_id: label_of(run) for run in stored.children}
-        kinds = {run.info.run_id: run.data.tags.get(TAG + "kind", "") for run in stored.children}
-        wanted = drawn_metrics(config) if drawn_only else None
         searched = searched_keys(stored.children)
+        runs = runs_frame(stored.children, searched, listed=isinstance(config.get("search"), list))
+        drawn = _drawn(config, records(runs)) if drawn_only else _everything(runs)
+        settings = {
+            run["label"]: pd.read_parquet(stored.folders[run["run_id"]] / "settings.parquet")
+            for run in records(runs)
+            if (stored.folders[run["run_id"]] / "settings.parquet").is_file()
+        }
         return SweepData(
             name=sweep,
             root=stored.root,
@@ -156,27 +174,48 @@ def load_sweep(root: Path, sweep: str, *, drawn_only: bool = False) -> SweepData
             config=config,
             hardware=_read_mapping(own / "hardware.json"),
             searched=searched,
-            runs=runs_frame(stored.children, searched, listed=isinstance(config.get("search"), list)),
+            runs=runs,
             parameters=pd.DataFrame.from_dict(
                 {run.info.run_id: dict(run.data.params) for run in stored.children}, orient="index"
             ),
-            series=_gather(stored.folders, labels, kinds, "series.parquet", SERIES_COLUMNS, wanted),
-            evaluations=_gather(stored.folders, labels, kinds, "evaluation.parquet", EVALUATION_COLUMNS),
-            settings={
-                label: pd.read_parquet(stored.folders[run_id] / "settings.parquet")
-                for run_id, label in labels.items()
-                if (stored.folders[run_id] / "settings.parquet").is_file()
-            },
+            series=_gather(stored, runs, "series.parquet", SERIES_COLUMNS, drawn.series),
+            evaluations=_gather(stored, runs, "evaluation.parquet", EVALUATION_COLUMNS, drawn.evaluations),
+            settings=settings,
             progress=_progress(stored),
             superseded=stored.superseded,
         )
 
 
-def drawn_metrics(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the series that a report of this sweep draws or reads."""
-    select = selection_of(config)
-    selection = [f"evaluation/{select}/return"] if select else []
-    return tuple(dict.fromkeys(["train/score", *selection, *objectives_of(config)]))
+class _Wanted(NamedTuple):
+    """Which rows of which runs are read: run id to a Parquet filter; None: all of them."""
+
+    series: Mapping[str, _Filter | None]
+    evaluations: Mapping[str, _Filter | None]
+
+
+def _everything(runs: pd.DataFrame) -> _Wanted:
+    whole = dict.fromkeys(runs["run_id"])
+    return _Wanted(whole, whole)
+
+
+def _drawn(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> _Wanted:
+    """Of series the metrics that are drawn; of evaluations the best point's and the baselines'.
+
+    Of the other points those sets that an objective is taken from, which has no series there.
+    """
+    select, names = selection_of(config), [one.name for one in objectives(config)]
+    selection = f"evaluation/{select}/return"
+    metrics = ["train/score", selection, *names]
+    sets = [name.split("/")[1] for name in names if not name.startswith("train/") and name != selection]
+    points = [row for row in rows if row["kind"] == "point"]
+    best = {row["run_id"] for row in best_rows(config, points)[:1]}
+    evaluations: dict[str, _Filter | None] = {}
+    for row in rows:
+        if row["kind"] != "point" or row["run_id"] in best:
+            evaluations[row["run_id"]] = None
+        elif sets:
+            evaluations[row["run_id"]] = [("set", "in", sets)]
+    return _Wanted({row["run_id"]: [("metric", "in", metrics)] for row in points}, evaluations)
 
 
 def typed(texts: Sequence[str | None]) -> list[Any]:
@@ -285,24 +324,22 @@ def _progress(stored: StoredSweep) -> pd.DataFrame:
 
 
 def _gather(
-    folders: Mapping[str, Path],
-    labels: Mapping[str, str],
-    kinds: Mapping[str, str],
+    stored: StoredSweep,
+    runs: pd.DataFrame,
     file: str,
     columns: Sequence[str],
-    metrics: Sequence[str] | None = None,
+    wanted: Mapping[str, _Filter | None],
 ) -> pd.DataFrame:
-    """All runs' copies of one Parquet artifact, one below the other; None: rows of all metrics."""
+    """The runs' copies of one Parquet artifact, one below the other."""
     parts = []
-    filters = None if metrics is None else [("metric", "in", metrics)]
-    for run_id, label in labels.items():
-        path = folders[run_id] / file
-        if path.is_file():
-            part = pd.read_parquet(path, filters=filters)
+    for run in records(runs):
+        path = stored.folders[run["run_id"]] / file
+        if run["run_id"] in wanted and path.is_file():
+            part = pd.read_parquet(path, filters=wanted[run["run_id"]])
             missing = [c for c in columns if c not in part.columns]
             if missing:
-                raise MetalabError(f"{path} of {label} lacks the columns {', '.join(missing)}")
-            parts.append(part.assign(run_id=run_id, label=label, kind=kinds[run_id]))
+                raise MetalabError(f"{path} of {run['label']} lacks the columns {', '.join(missing)}")
+            parts.append(part.assign(**{key: run[key] for key in ("run_id", "label", "kind")}))
     empty = pd.DataFrame(columns=["run_id", "label", "kind", *columns])
     return pd.concat(parts, ignore_index=True) if parts else empty
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,11 @@ import pandas as pd
 from analysis import statistics
 from analysis.frames import SweepData
 from analysis.lives import final_lives, threshold_of
+from analysis.objectives import FINISHED, Objective, best_rows
+from analysis.objectives import objectives as objectives_of_config
 from analysis.statistics import Floats
-from metalab.sweep.overview import objectives_of
-from metalab.sweep.reading import best_first
 
 __all__ = [
-    "Objective",
     "best_row",
     "broken_seeds",
     "config_differences",
@@ -31,33 +30,13 @@ __all__ = [
     "unfinished",
 ]
 
-FINISHED = "finished"
 _ENDS = (FINISHED, "pruned", "diverged", "failed")
 _SET_METRICS = ("return", "mean_return", "steps_to_threshold", "success")
 
 
-@dataclasses.dataclass(frozen=True)
-class Objective:
-    """One of a study's objectives.
-
-    Attributes:
-        name: the metric.
-        direction: ``maximize`` or ``minimize``.
-        column: of ``SweepData.runs``, where the engine's own number of a point stands.
-    """
-
-    name: str
-    direction: str
-    column: str
-
-
 def objectives(data: SweepData) -> tuple[Objective, ...]:
     """The study's objectives."""
-    names = objectives_of(data.config)
-    given = (data.config.get("study") or {}).get("direction") or "maximize"
-    directions = [given] * len(names) if isinstance(given, str) else list(given)
-    columns = ["objective"] if len(names) == 1 else [f"objective/{index}" for index in range(len(names))]
-    return tuple(map(Objective, names, directions, columns))
+    return objectives_of_config(data.config)
 
 
 def how_over_seeds(data: SweepData) -> str:
@@ -65,7 +44,6 @@ def how_over_seeds(data: SweepData) -> str:
     return (data.config.get("study") or {}).get("over_seeds") or "iqm"
 
 
-@functools.lru_cache(maxsize=8)
 def objective_table(data: SweepData, index: int = 0) -> pd.DataFrame:
     """One row per point, best first: searched values, an objective with its interval over seeds, and n.
 
@@ -80,6 +58,11 @@ def objective_table(data: SweepData, index: int = 0) -> pd.DataFrame:
         aggregated as the study says), ``mean, mean_low, mean_high`` (95 % bootstrap over seeds), ``n_seeds``
         (0: the seeds' own values were not kept), ``n_diverged``.
     """
+    return _objective_table(data, index)
+
+
+@functools.lru_cache(maxsize=8)
+def _objective_table(data: SweepData, index: int) -> pd.DataFrame:
     asked = objectives(data)[index]
     rows = data.rows("point")
     values = [_values_of_seeds(data, run, asked) for run in rows]
@@ -106,22 +89,12 @@ def objective_table(data: SweepData, index: int = 0) -> pd.DataFrame:
     return frame.iloc[np.lexsort(keys)].reset_index(drop=True)
 
 
-def front(data: SweepData) -> list[dict[str, Any]]:
-    """The finished points that no other beats in one objective without losing in another, best first.
-
-    With one objective: all that are finished. A point's row of ``SweepData.runs``.
-    """
-    asked = objectives(data)
-    rows = {
-        place: row
-        for place, row in enumerate(data.rows("point"))
-        if row["status"] == FINISHED and all(one.column in row for one in asked)
-    }
-    scores = {place: [float(row[one.column]) for one in asked] for place, row in rows.items()}
-    return [rows[place] for place in best_first(scores, [one.direction for one in asked])]
+def front(data: SweepData) -> list[Mapping[str, Any]]:
+    """Rows of ``SweepData.runs``, best first: the Pareto front; with one objective all finished points."""
+    return best_rows(data.config, data.rows("point"))
 
 
-def best_row(data: SweepData) -> dict[str, Any] | None:
+def best_row(data: SweepData) -> Mapping[str, Any] | None:
     """The best point's row; of several objectives the front's best in the first; None: there is none."""
     return next(iter(front(data)), None)
 
@@ -187,12 +160,9 @@ def config_differences(data: SweepData) -> pd.DataFrame:
 
 def _values_of_seeds(data: SweepData, run: dict[str, Any], asked: Objective) -> Floats:
     """[S] an objective of every seed; [0]: the seeds' own values were not kept."""
-    history: Any = data.series_groups.get((run["run_id"], asked.name))
-    if history is not None:
-        curve = history.pivot_table(
-            index="seed", columns="step", values="value", aggfunc="last", dropna=False
-        ).to_numpy(np.float64)
-        return _reduced(curve, data.config.get("study") or {}, asked.direction)
+    curve = data.curve(run["run_id"], asked.name)
+    if curve is not None:
+        return _reduced(curve[1], data.config.get("study") or {}, asked.direction)
     parts = asked.name.split("/")
     in_a_set = len(parts) == 3 and parts[0] in ("evaluation", "final")
     return _set_values(data, run["run_id"], parts[1], parts[2]) if in_a_set else np.empty(0)

@@ -14,11 +14,12 @@ from matplotlib import cm, colors
 from matplotlib.figure import Figure
 
 from analysis.frames import SweepData
+from analysis.objectives import FINISHED
 from analysis.plots.interactive import escaped, finish
 from analysis.plots.panels import BLUE, GREY, VERMILLION, Line, Panel
 from analysis.plots.pictures import Picture, picture_of
 from analysis.plots.static import STYLE, mathless
-from analysis.points import FINISHED, front, objective_table, objectives
+from analysis.points import front, objective_table, objectives
 from analysis.statistics import Floats
 from analysis.tables import number
 

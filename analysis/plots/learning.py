@@ -9,9 +9,10 @@ import numpy as np
 from analysis import statistics
 from analysis.frames import SweepData, records
 from analysis.lives import final_lives
+from analysis.objectives import FINISHED
 from analysis.plots.panels import CYCLE, GREY, Line, Panel, Rule, style_of, thinned
 from analysis.plots.pictures import Picture, picture_of
-from analysis.points import FINISHED, objective_table
+from analysis.points import objective_table
 from analysis.statistics import Floats
 from analysis.summaries import methods, selection_set
 
@@ -85,17 +86,13 @@ def _line(row: dict[str, Any], rank: int, steps: Floats, values: Floats) -> Line
 
 def _curve(data: SweepData, run_id: str, metric: str) -> tuple[Floats, Floats, int] | None:
     """Steps [U], values [S, U] and the number of steps that one place averages."""
-    rows = data.series_groups.get((run_id, metric))
-    if rows is None:
+    found = data.curve(run_id, metric)
+    if found is None:
         return None
-    table = rows.pivot_table(index="seed", columns="step", values="value", aggfunc="mean", dropna=False)
-    every, values = thinned(table.to_numpy(np.float64), _PLACES)
-    steps = table.columns.to_numpy(np.float64)
-    return (
-        steps[np.minimum(np.arange(every - 1, every * values.shape[1], every), len(steps) - 1)],
-        values,
-        every,
-    )
+    every, values = thinned(found[1], _PLACES)
+    steps = found[0].astype(np.float64)
+    last = np.minimum(np.arange(every - 1, every * values.shape[1], every), len(steps) - 1)
+    return steps[last], values, every
 
 
 def _rules(data: SweepData, select: str) -> list[Rule]:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from analysis.frames import SweepData
+from analysis.objectives import FINISHED, Objective
 from analysis.plots.panels import BLUE, GREY, VERMILLION, Line, Panel
 from analysis.plots.pictures import Picture, picture_of
-from analysis.points import FINISHED, Objective, front, objectives
+from analysis.points import front, objectives
 from analysis.statistics import Floats
 
 __all__ = ["best_so_far", "pareto"]

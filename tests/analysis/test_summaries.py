@@ -325,6 +325,24 @@ def test_only_what_is_drawn_is_read_for_a_report(new_store: Any, tmp_path: Path)
     assert set(load_sweep(tmp_path, "demo", drawn_only=True).series["metric"]) == set(frame["metric"])
 
 
+@pytest.mark.parametrize(
+    ("objective", "sets"), [("evaluation/train/return", set()), ("final/longer/return", {"longer"})]
+)
+def test_of_evaluations_a_report_reads_the_best_points_the_baselines_and_the_objectives(
+    demo: Path, tmp_path: Path, objective: str, sets: set[str]
+):
+    root = tmp_path / "copied"
+    shutil.copytree(demo, root)
+    (file,) = root.glob("artifacts/**/sweep.yaml")
+    file.write_text(file.read_text().replace("objective: evaluation/train/return", f"objective: {objective}"))
+    whole, drawn = load_sweep(root, "demo"), load_sweep(root, "demo", drawn_only=True)
+    assert drawn.config["study"]["objective"] == objective
+    for label, found in whole.evaluations.groupby("label"):
+        mine = drawn.evaluations[drawn.evaluations["label"] == label]
+        assert set(mine["set"]) == (sets if label in ("point 0", "point 2") else set(found["set"]))
+    pd.testing.assert_frame_equal(points.objective_table(whole), points.objective_table(drawn))
+
+
 def test_an_ablation_is_paired_by_the_seeds_that_lived_in_both(data: Any):
     _, score = score_of(data.config) or ("", None)
     assert score is not None
