@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from metalab.tracking import redacted
+
 __all__ = ["code_version", "command", "describe", "git_revision", "hardware", "versions"]
 
 _PACKAGES = (
@@ -35,7 +37,7 @@ def command() -> str:
     """How this process was called, as a shell would be told to call it again."""
     program = Path(sys.argv[0])
     name = "metalab" if program.name == "__main__.py" else program.name
-    return shlex.join([name, *sys.argv[1:]])
+    return redacted(shlex.join([name, *sys.argv[1:]]))
 
 
 def git_revision(folder: Path | None = None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import yaml
 
 from analysis.frames import load_sweep
 from metalab.cli import main
+from metalab.config import load, make_point
 from tests.config_toys import write
 
 SETS = {"train": {"count": 2, "updates": 3, "seed": 1}, "far": {"count": 2, "updates": 3, "seed": 2}}
@@ -72,6 +73,13 @@ def test_a_sweep_and_all_that_can_be_asked_of_it(
     assert "at inner.gain=0.5" in out
     assert "baselines  1 of 1" in out
     assert "records    all delivered" in out
+
+    # The best point is a sweep file of its own, the same point to the last digit.
+    called(folder, capsys, "best", "toy", "--output", str(folder / "best.yaml"))
+    alone = load(folder / "best.yaml")
+    assert alone.name == "toy-best"
+    assert make_point(alone, 0, {}).digest == make_point(load(file), 1, {"inner.gain": 0.5}).digest
+    assert "points:       1 finished" in called(folder, capsys, "run", str(folder / "best.yaml"))[0]
 
     # Nothing is left to do; a diverged point can be run again, by other code if that is accepted.
     code["digest"] = "9876543210"

@@ -188,8 +188,9 @@ def _manifest(spec: SweepSpec, mode: str, make: MakePoint) -> Manifest:
         key: value for key, value in dict(config.get("study") or {}).items() if key != "points"
     }
     space = parse_space(spec.search)
-    total = spec.study.points if spec.study.points is not None else space.size
-    assert total is not None  # the file is refused without a number of points
+    limits = [number for number in (spec.study.points, space.size) if number is not None]
+    # A grid holds no more points than it has; any other space as many as are asked for.
+    total = min(limits) if spec.study.sampler == "grid" or space.listed is not None else limits[0]
     return Manifest(
         id=digest_of([spec.name, mode]),
         name=spec.name,

@@ -125,6 +125,9 @@ class Scheduler:
         start_ms = int(time.time() * 1000)
         self._outbox.open(manifest.id, "sweep", spec.name, tags=tags, params=params, start_ms=start_ms)
         self._upload("sweep.yaml", yaml.safe_dump(plain(spec.config), sort_keys=False))
+        # Interpolations and all: what a single point of this sweep is made from, see ``metalab best``.
+        composed = yaml.safe_dump(plain(spec.raw or spec.config), sort_keys=False)
+        (self._context.folder / "composed.yaml").write_text(composed)
 
     def _resume(self) -> None:
         """Takes up what an earlier call has left: the running pack, waiting points, those to run again."""
