@@ -4,8 +4,8 @@
 
 A process of its own: it imports everything once and forks a child for every life of the sweep, before JAX has
 started anything that a fork would break. Half of the kills hit the start of a life (locks, resumption,
-tracing, compilation), half the chunks, commits and deliveries after it. It prints, as JSON, how many lives were
-killed in which of the two and how many chunks the lives ran in all.
+tracing, compilation), half the chunks, commits and deliveries after it. It prints, as JSON, how many lives
+were killed in which of the two and how many chunks the lives ran in all.
 """
 
 from __future__ import annotations
