@@ -71,7 +71,7 @@ class Run:
         bare, bare_cpu: the bare scan, its CPU-seconds.
         whole: the sweep, from the call of ``run_sweep`` to its return.
         compiling: of that, tracing and compilation.
-        sweep_cpu: CPU-seconds of the sweep, of its compilation too.
+        sweep_cpu: CPU-seconds of the sweep without compilation.
         sections: by name.
         calls: of the sections.
     """
@@ -93,6 +93,11 @@ class Run:
     def overhead(self) -> float:
         """What the sweep takes longer, in percent of the bare scan."""
         return 100.0 * (self.sweep / self.bare - 1.0)
+
+    @property
+    def outside(self) -> float:
+        """What the engine's thread does while the devices wait for it, in percent of their time."""
+        return 100.0 * (self.sweep / self.sections[_DEVICE] - 1.0)
 
 
 class Bare:
@@ -183,9 +188,10 @@ def report(spec: SweepSpec, bare: Bare, runs: Sequence[Run]) -> str:
         (
             f"{bare.lanes} lanes, {spec.budget.outer_steps} outer steps in chunks of {spec.budget.chunk}; "
             f"seconds of wall time without compilation ({bare.trace:.1f} s tracing and {bare.compile:.1f} s "
-            "compiling the bare scan); the sweep's CPU-seconds include compilation",
+            "compiling the bare scan)",
             table(header, rows),
-            f"overhead: {spread(overheads)} % of the bare scan",
+            f"overhead: {spread(overheads)} % of the bare scan; {spread([run.outside for run in runs])} % of "
+            "the devices' own time in the sweep",
             "",
             table(("where a sweep's time goes", "s", "% of bare", "calls"), _sections(runs)),
         )
@@ -247,7 +253,7 @@ def _pair(bare: Bare, spec: SweepSpec, root: Path) -> Run:
         bare_cpu=cpu,
         whole=after[0] - before[0],
         compiling=watch.seconds[_COMPILER],
-        sweep_cpu=after[1] - before[1],
+        sweep_cpu=after[1] - before[1] - watch.cpu[_COMPILER],
         sections=watch.seconds,
         calls=watch.calls,
     )

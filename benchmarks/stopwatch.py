@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
+
+from benchmarks.processes import clock
 
 __all__ = ["Stopwatch"]
 
@@ -23,6 +24,7 @@ class Stopwatch:
 
     Attributes:
         seconds: wall time by section.
+        cpu: CPU-seconds of all threads of the process meanwhile, by section.
         calls: by section.
     """
 
@@ -30,6 +32,7 @@ class Stopwatch:
         self._sections, self._waited = sections, waited
         self._thread = threading.local()
         self.seconds = dict.fromkeys(sections, 0.0)
+        self.cpu = dict.fromkeys(sections, 0.0)
         self.calls = dict.fromkeys(sections, 0)
 
     @contextlib.contextmanager
@@ -46,22 +49,28 @@ class Stopwatch:
         @functools.wraps(method)
         def timed(*args: Any, **kwargs: Any) -> Any:
             inside = self._open_calls()
-            inside.append(0.0)
-            start = time.perf_counter()
+            inside.append((0.0, 0.0))
+            before = clock()
             try:
                 found = method(*args, **kwargs)
                 return jax.block_until_ready(found) if section in self._waited else found
             finally:
-                spent = time.perf_counter() - start
-                self.seconds[section] += spent - inside.pop()
+                spent = _less(clock(), before)
+                own = _less(spent, inside.pop())
+                self.seconds[section] += own[0]
+                self.cpu[section] += own[1]
                 self.calls[section] += 1
                 if inside:
-                    inside[-1] += spent
+                    inside[-1] = (inside[-1][0] + spent[0], inside[-1][1] + spent[1])
 
         return timed
 
-    def _open_calls(self) -> list[float]:
-        """Of this thread: for each open call, outermost first, the seconds of timed calls inside it."""
+    def _open_calls(self) -> list[tuple[float, float]]:
+        """Of this thread: for each open call, outermost first, what timed calls inside it have taken."""
         if not hasattr(self._thread, "inside"):
             self._thread.inside = []
         return self._thread.inside
+
+
+def _less(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    return one[0] - other[0], one[1] - other[1]

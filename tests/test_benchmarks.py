@@ -82,12 +82,13 @@ def test_a_stopwatch_gives_a_section_its_own_time_and_puts_methods_back(
 
     original = Worker.__dict__["inner"]
     ticks = itertools.count()  # every look at the clock is one second later
-    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(stopwatch, "clock", lambda: (float(tick := next(ticks)), 2.0 * tick))
     watch = Stopwatch({"all": (Worker, "outer"), "part": (Worker, "inner")}, waited=("part",))
     with watch.watching():
         assert Worker().outer() == 2
     # outer from 0 to 5, inner from 1 to 2 and from 3 to 4
     assert watch.seconds == {"all": 3.0, "part": 2.0}
+    assert watch.cpu == {"all": 6.0, "part": 4.0}
     assert watch.calls == {"all": 1, "part": 2}
     assert Worker.__dict__["inner"] is original
 
