@@ -55,7 +55,7 @@ def no_moments(shape: tuple[int, ...]) -> Moments:
 def with_batch(moments: Moments, batch: Array) -> Moments:
     """The moments with the samples ``[..., *shape]`` added."""
     axes = tuple(range(batch.ndim - moments.mean.ndim))
-    chex.assert_equal_shape_suffix([batch, moments.mean], moments.mean.ndim)
+    chex.assert_shape(batch, (..., *moments.mean.shape))
     count = batch.size // max(moments.mean.size, 1)
     batch = jnp.asarray(batch, moments.mean.dtype)
     total = moments.seen + count

@@ -20,7 +20,7 @@ from inner_loops.environments.base import Environment, Info
 from metalab.protocols import PyTree
 from metalab.trees import select
 
-__all__ = ["ResetPool", "fill", "pooled_step", "rollout_steps"]
+__all__ = ["ResetPool", "can_pool", "fill", "pooled_step", "rollout_steps"]
 
 Stepped = tuple[Array, PyTree, Array, Array, Array, Info]
 
@@ -42,6 +42,11 @@ class ResetPool(NamedTuple):
         return jax.tree.map(
             lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), (self.obs, self.state)
         )
+
+
+def can_pool(environment: Environment) -> bool:
+    """Whether the environment has a step without a reset."""
+    return type(environment).step_env is not Environment.step_env
 
 
 def fill(environment: Environment, key: Array, rows: int, num_envs: int, params: PyTree) -> ResetPool:
@@ -90,12 +95,20 @@ def rollout_steps(
     Returns:
         What to scan over, leaves ``[T, ...]``, and ``step(x, state, action)``, which makes one step of all
         environments with an entry ``x`` of it: ``Environment.step`` with leaves ``[B, ...]``.
+
+    Raises:
+        ValueError: a pool is asked for, and the environment cannot step without a reset.
     """
     pool_key, noise_key = jax.random.split(key)
     keys = jax.random.split(noise_key, (length, num_envs))
     if pool_rows == 0:
         step = jax.vmap(environment.step, (0, 0, 0, None))
         return keys, lambda key, state, action: step(key, state, action, params)
+    if not can_pool(environment):
+        raise ValueError(
+            f"{type(environment).__name__} has no step_env, a step without a reset, as a reset pool needs: "
+            "use reset_pool=0"
+        )
     pool = fill(environment, pool_key, min(pool_rows, length), num_envs, params)
     noise = jax.vmap(jax.vmap(lambda one: environment.randomness(one)[0]))(keys)
     pooled = jax.vmap(lambda *args: pooled_step(environment, *args), (0, 0, 0, None, 0))
