@@ -3,10 +3,7 @@
 __all__ = ["CATALOGUE"]
 
 CATALOGUE: dict[str, dict[str, str]] = {
-    "inner": {
-        "actor_critic": "inner_loops.actor_critic:ActorCritic",
-        "ppo": "inner_loops.ppo:PPO",
-    },
+    "inner": {"actor_critic": "inner_loops.actor_critic:ActorCritic"},
     "rule": {
         "a2c": "inner_loops.update_rules.a2c:A2C",
         "lpg": "inner_loops.update_rules.lpg:LPG",
@@ -15,7 +12,6 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "tabular": "inner_loops.networks.tabular:TabularNetwork",
         "mlp": "inner_loops.networks.mlp:MlpNetwork",
         "conv": "inner_loops.networks.mlp:ConvNetwork",
-        "towers": "inner_loops.networks.policy:TowerNetwork",
     },
     "critic": {
         "tabular": "inner_loops.critics:TabularCritic",

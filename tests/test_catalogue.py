@@ -56,7 +56,6 @@ def test_every_network_keeps_the_contract(network):
         "tabular": {"preset": "small"},
         "mlp": {"preset": "random_small"},
         "conv": {"preset": "random_small"},
-        "towers": {"preset": "random_small"},
     }[network]
     world = resolve("grid_worlds", "tasks", "tasks")(**tasks)
     check_inner(agent("lpg", world, network), world)
