@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PARALLEL = $(if $(filter-out 1,$(WORKERS)),--numprocesses $(WORKERS),)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install test test-slow lint format types bench clean
+.PHONY: help quickstart install test test-slow test-long lint format types bench clean
 
 help:
 	@sed -n 's/^#   make /make /p' Makefile
@@ -37,6 +37,10 @@ test: lint types $(INSTALLED_DEV)
 # The learning proofs: minutes of training each.
 test-slow: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest $(PARALLEL) -m slow $(PYTEST_ARGS)
+
+# What takes longer than a continuous integration should: 200 kills of one sweep.
+test-long: $(INSTALLED_DEV)
+	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff check .

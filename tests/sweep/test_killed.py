@@ -13,11 +13,20 @@ from tests.sweep.toy import assert_same_sweep, elsewhere, runs_of
 
 
 @pytest.mark.parametrize(
-    ("kills", "pause"), [(20, 0.03), pytest.param(200, 0.5, marks=pytest.mark.slow)], ids=["20", "200"]
+    ("kills", "outer_steps"), [(20, 12), pytest.param(200, 120, marks=pytest.mark.long)], ids=["20", "200"]
 )
-def test_a_sweep_that_is_killed_again_and_again(root: Path, kills: int, pause: float) -> None:
+def test_a_sweep_that_is_killed_again_and_again(root: Path, kills: int, outer_steps: int) -> None:
     whole = elsewhere(root, "whole")
-    command = [sys.executable, "-m", "tests.sweep.killing", str(root), str(kills), "7", str(pause)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.sweep.killing",
+        str(root),
+        str(kills),
+        "7",
+        "0.03",
+        str(outer_steps),
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-3000:]
     told = json.loads(ended.stdout.splitlines()[-1])
