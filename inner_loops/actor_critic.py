@@ -12,6 +12,14 @@ Deviations from that paper: the critic's form and trace decay are not given ther
 loss may be normalised per lifetime. With ``outer_reward: score`` the outer loss is about the world's score,
 which leaves out the noise of a noisy chain: the same objective in expectation, at a lower variance, but
 known to meta-training alone; agents are always paid, and rules always read, the noisy reward.
+
+A hand-written rule has no parameters to meta-learn, but its hyperparameters can be exposed
+(``metalab.exposure``) and tuned by the gradient of the same outer loss: the self-tuning actor-critic (Zahavy
+et al. 2020, arXiv:2002.12928; Xu et al. 2018, arXiv:1805.09801). The objective must stay put while they move,
+so the loss is offered only where its own discount and trace decay are given (``outer_discount``,
+``outer_trace_decay``; ``policy_entropy`` is its own too). Its advantages are constants of the meta-gradient;
+those of the inner updates are not, and neither is a tabular critic. Deviation: the outer loss has no value
+loss, for the critic is not part of the agent.
 """
 
 from __future__ import annotations
@@ -24,6 +32,7 @@ import optax
 from jax import Array
 
 from inner_loops.critics import Critic, TabularCritic, critic_advantages
+from inner_loops.episodes import Episodes, count_episodes, no_episodes
 from inner_loops.networks.base import AgentNetwork
 from inner_loops.networks.tabular import TabularNetwork
 from inner_loops.trajectory import Trajectory
@@ -35,23 +44,9 @@ from metalab.optimizers import OptimizerSettings, Sgd
 from metalab.protocols import Evaluation, Probe, PyTree, StepOut, Task
 from metalab.trees import all_finite
 
-__all__ = ["ActorCritic", "AgentState", "Episodes"]
+__all__ = ["ActorCritic", "AgentState"]
 
 _PROBE_ROLLOUTS = 8  # what a uniform policy visits in these many rollouts are the states asked about
-
-
-class Episodes(NamedTuple):
-    """Episode statistics that survive auto-reset.
-
-    Attributes:
-        running: [B] score of the episode in progress.
-        last: [B] score of the last episode that ended; zero before the first.
-        ended: [B] int32 number of episodes that ended.
-    """
-
-    running: Array
-    last: Array
-    ended: Array
 
 
 class AgentState(NamedTuple):
@@ -65,7 +60,7 @@ class AgentState(NamedTuple):
         episodes: statistics.
         env_params: the world.
         action_mask: [A] bool.
-        hyper: the lifetime's hyperparameters, scalars by name.
+        hyper: the hyperparameters that the task sets for this lifetime, scalars by name.
         updates: [] int32 inner updates lived.
         lifetime: [] int32 inner updates to live.
     """
@@ -106,6 +101,12 @@ class ActorCritic:
         doc="what the outer loss is about: the agent's reward, or the world's noise-free score",
         choices=("reward", "score"),
     )
+    outer_discount: float | None = number(
+        None, doc="gamma of the outer loss; none: the agent's own", at_least=0.0, at_most=1.0
+    )
+    outer_trace_decay: float | None = number(
+        None, doc="lambda of the outer loss's advantages; none: the critic's own", at_least=0.0, at_most=1.0
+    )
     entropy_floor: float = number(
         1e-4, doc="a lifetime whose policy entropy falls below has broken down", at_least=0.0
     )
@@ -131,21 +132,21 @@ class ActorCritic:
         """A newborn agent; ``task.params`` is an ``AgentTask``."""
         del meta
         network_key, critic_key, env_key = jax.random.split(key, 3)
-        env_params, hyper = task.params.env_params, self._hyper(task.params.hyper)
+        env_params, of_task = task.params.env_params, task.params.hyper
+        learning_rate = self._hyper(of_task)["learning_rate"]
         params = self.network.init(network_key, self._heads(), self.environment)
         reset = jax.vmap(self.environment.reset, (0, None))
         obs, env_state = reset(jax.random.split(env_key, self.num_envs), env_params)
-        zeros = jnp.zeros(self.num_envs)
         return AgentState(
             params=params,
-            optimizer=self.optimizer.make(hyper["learning_rate"]).init(params),
+            optimizer=self.optimizer.make(learning_rate).init(params),
             critic=self.critic.init(critic_key, self.environment),
             env_state=env_state,
             obs=obs,
-            episodes=Episodes(zeros, zeros, jnp.zeros(self.num_envs, jnp.int32)),
+            episodes=no_episodes(self.num_envs),
             env_params=env_params,
             action_mask=self._action_mask(env_params),
-            hyper=hyper,
+            hyper={name: jnp.asarray(value, float) for name, value in of_task.items()},
             updates=jnp.zeros((), jnp.int32),
             lifetime=jnp.asarray(task.lifetime, jnp.int32),
         )
@@ -156,12 +157,8 @@ class ActorCritic:
         state, trajectory = self._rollout(key, state)
         inputs = self._rule_inputs(state, trajectory)
         targets = self.rule.targets(meta, inputs)
-
-        def loss(params: PyTree, trajectory: Trajectory, targets: PyTree, hyper: dict[str, Array]) -> Array:
-            return self.rule.loss(self._outputs(params, trajectory.obs[:-1]), trajectory, targets, hyper)
-
-        gradient = inner_grad(loss)(state.params, trajectory, targets, state.hyper)
-        optimizer = self.optimizer.make(state.hyper["learning_rate"])
+        gradient = inner_grad(_rule_loss)(state.params, self, trajectory, targets, inputs.hyper)
+        optimizer = self.optimizer.make(inputs.hyper["learning_rate"])
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         new_state = state._replace(
             params=optax.apply_updates(state.params, updates),
@@ -182,16 +179,16 @@ class ActorCritic:
         outputs = {name: output[:-1] for name, output in inputs.outputs.items()}
         log_probs = log_policy(outputs["logits"], trajectory.action_mask)
         entropy = jnp.mean(policy_entropy(log_probs))
-        advantages = inputs.advantages
+        advantages = jax.lax.stop_gradient(self._outer_advantages(state, trajectory, inputs))
         if self.normalize_outer_advantages:
             advantages = advantages / (jnp.std(advantages) + 1e-3)
         policy_gradient = jnp.mean(taken(log_probs, trajectory.action) * advantages)
         penalty, metrics = self.rule.regulariser(outputs, self.rule.targets(meta, inputs))
-        loss = -policy_gradient - state.hyper["policy_entropy"] * entropy + penalty
+        loss = -policy_gradient - inputs.hyper["policy_entropy"] * entropy + penalty
         state = state._replace(critic=self.critic.update(state.critic, trajectory, inputs.advantages))
         broken = ~all_finite((state.params, loss)) | (entropy < self.entropy_floor)
         evaluation = Evaluation(
-            loss=loss if self.rule.is_learned else None,
+            loss=loss if self._has_outer_loss else None,
             score=jnp.mean(state.episodes.last),
             metrics={"policy_entropy": entropy, "reward": jnp.mean(trajectory.reward), **metrics},
             broken=broken,
@@ -233,9 +230,15 @@ class ActorCritic:
         policy = jnp.exp(log_policy(state.params["logits"], state.action_mask))
         return Probe(
             features=jax.nn.log_softmax(state.params["y"]),
-            targets=exact(state.env_params, policy, state.hyper["discount"]),
+            targets=exact(state.env_params, policy, self._hyper(state.hyper)["discount"]),
             visited=jnp.zeros(self.environment.num_states, bool).at[seen.reshape(-1)].set(True),
         )
+
+    @property
+    def _has_outer_loss(self) -> bool:
+        """A learned rule has one; for a hand-written one it must not move with the hyperparameters."""
+        fixed = self.outer_discount is not None and self.outer_trace_decay is not None
+        return self.rule.is_learned or fixed
 
     def _heads(self) -> dict[str, int]:
         return self.rule.heads(self.environment.num_actions)
@@ -265,17 +268,29 @@ class ActorCritic:
         return {name: jnp.asarray(of_lifetime.get(name, value), float) for name, value in own.items()}
 
     def _rule_inputs(self, state: AgentState, trajectory: Trajectory) -> RuleInputs:
-        discount = state.hyper["discount"]
-        of_score = self.outer_reward == "score"
-        judged = trajectory._replace(reward=trajectory.score) if of_score else trajectory
+        hyper = self._hyper(state.hyper)
+        discount = hyper["discount"]
         return RuleInputs(
             trajectory=trajectory,
             outputs=self._outputs(state.params, trajectory.obs),
-            advantages=critic_advantages(self.critic, state.critic, judged, discount),
-            hyper=state.hyper,
+            advantages=critic_advantages(self.critic, state.critic, self._judged(trajectory), discount),
+            hyper=hyper,
             progress=state.updates / jnp.maximum(state.lifetime, 1),
             lifetime=jnp.maximum(state.lifetime, 1).astype(discount.dtype),
         )
+
+    def _judged(self, trajectory: Trajectory) -> Trajectory:
+        """The trajectory as the critic sees it."""
+        of_score = self.outer_reward == "score"
+        return trajectory._replace(reward=trajectory.score) if of_score else trajectory
+
+    def _outer_advantages(self, state: AgentState, trajectory: Trajectory, inputs: RuleInputs) -> Array:
+        """[T, B] under the outer loss's own discount and trace decay, where it has them."""
+        if self.outer_discount is None and self.outer_trace_decay is None:
+            return inputs.advantages
+        discount = inputs.hyper["discount"] if self.outer_discount is None else self.outer_discount
+        decay = self.critic.trace_decay if self.outer_trace_decay is None else self.outer_trace_decay
+        return critic_advantages(self.critic, state.critic, self._judged(trajectory), discount, decay)
 
     def _rollout(self, key: Array, state: AgentState) -> tuple[AgentState, Trajectory]:
         """``T`` steps of ``B`` environments; nothing in them is differentiated."""
@@ -287,21 +302,20 @@ class ActorCritic:
         heads = {"logits": self.environment.num_actions}
         env_step = jax.vmap(self.environment.step, (0, 0, 0, None))
 
-        def body(carry: tuple[Array, PyTree, Episodes], xs: tuple[Array, Array]):
-            obs, env_state, episodes = carry
+        def body(carry: tuple[Array, PyTree], xs: tuple[Array, Array]):
+            obs, env_state = carry
             logits = jax.vmap(lambda one: self.network.apply(params, one, heads)["logits"])(obs)
             action = _sample(jnp.where(state.action_mask, logits, -1e9), xs[0])
             new_obs, env_state, reward, terminated, truncated, info = env_step(
                 xs[1], env_state, action, state.env_params
             )
-            episodes = _count(episodes, info["score"], terminated | truncated)
             reward = jnp.asarray(reward, uniforms.dtype)
             score = jnp.asarray(info["score"], uniforms.dtype)
             out = (obs, action, reward, score, terminated, truncated, info["final_observation"])
-            return (new_obs, env_state, episodes), out
+            return (new_obs, env_state), out
 
-        carry = (state.obs, state.env_state, state.episodes)
-        (obs, env_state, episodes), out = jax.lax.scan(body, carry, (uniforms, keys))
+        carry = (state.obs, state.env_state)
+        (obs, env_state), out = jax.lax.scan(body, carry, (uniforms, keys))
         trajectory = Trajectory(
             obs=jnp.concatenate([out[0], obs[None]]),
             action=out[1],
@@ -312,7 +326,15 @@ class ActorCritic:
             next_obs=out[6],
             action_mask=state.action_mask,
         )
+        episodes = count_episodes(state.episodes, trajectory.score, trajectory.done)
         return state._replace(obs=obs, env_state=env_state, episodes=episodes), trajectory
+
+
+def _rule_loss(
+    params: PyTree, agent: ActorCritic, trajectory: Trajectory, targets: PyTree, hyper: dict[str, Array]
+) -> Array:
+    """[] the rule's loss; what a meta-gradient may move is an argument, the agent's numbers included."""
+    return agent.rule.loss(agent._outputs(params, trajectory.obs[:-1]), trajectory, targets, hyper)
 
 
 def _sample(logits: Array, uniform: Array) -> Array:
@@ -323,12 +345,3 @@ def _sample(logits: Array, uniform: Array) -> Array:
     """
     cumulated = jnp.cumsum(jax.nn.softmax(logits), axis=-1)
     return jnp.argmax(cumulated > uniform[:, None] * cumulated[:, -1:], axis=-1).astype(jnp.int32)
-
-
-def _count(episodes: Episodes, score: Array, done: Array) -> Episodes:
-    running = episodes.running + score
-    return Episodes(
-        running=jnp.where(done, 0.0, running),
-        last=jnp.where(done, running, episodes.last),
-        ended=episodes.ended + done,
-    )

@@ -2,7 +2,8 @@
 
 A critic's values serve the A2C rule as its baseline and the outer loss as the baseline of the meta-gradient
 (the LPG paper trains one value function per lifetime that the rule never sees). Critics are trained beside
-the agent and never differentiated.
+the agent: no gradient of the agent reaches them. A meta-gradient on the discount or the trace decay passes
+through a tabular critic, and through a network whose optimiser is ``differentiable``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from inner_loops.networks.mlp import MlpNetwork
 from inner_loops.returns import generalized_advantages
 from inner_loops.trajectory import Trajectory
 from metalab.components import component, number, part
+from metalab.gradients import inner_grad
 from metalab.optimizers import Adam
 from metalab.protocols import PyTree
 
@@ -48,20 +50,35 @@ class Critic(Protocol):
         ...
 
 
-def critic_advantages(critic: Critic, state: PyTree, trajectory: Trajectory, discount: Array) -> Array:
-    """[T, B] generalised advantages of the critic's own values; constants of every gradient."""
+def critic_advantages(
+    critic: Critic,
+    state: PyTree,
+    trajectory: Trajectory,
+    discount: Array | float,
+    trace_decay: Array | float | None = None,
+) -> Array:
+    """[T, B] generalised advantages of the critic's own values.
+
+    They depend on no parameters of the agent, and on discount and trace decay differentiably.
+
+    Args:
+        critic: the value function.
+        state: its state.
+        trajectory: ``[T, B]``.
+        discount: [] gamma.
+        trace_decay: [] lambda; None: the critic's own.
+    """
     values = critic.values(state, trajectory.obs[:-1])
     next_values = critic.values(state, trajectory.next_obs)
-    advantages = jax.vmap(generalized_advantages, (1, 1, 1, 1, 1, None, None), 1)(
+    return jax.vmap(generalized_advantages, (1, 1, 1, 1, 1, None, None), 1)(
         trajectory.reward,
         values,
         next_values,
         trajectory.terminated,
         trajectory.truncated,
-        discount,
-        jnp.asarray(critic.trace_decay),
+        jnp.asarray(discount),
+        jnp.asarray(critic.trace_decay if trace_decay is None else trace_decay),
     )
-    return jax.lax.stop_gradient(advantages)
 
 
 @component
@@ -122,10 +139,13 @@ class NetworkCritic:
     def update(self, state: PyTree, trajectory: Trajectory, advantages: Array) -> PyTree:
         """See ``Critic``."""
         obs = trajectory.obs[:-1]
-        targets = jax.lax.stop_gradient(self.values(state, obs) + advantages)
+        targets = self.values(state, obs) + advantages
+        if not self.optimizer.differentiable:  # the derivative of its update may be infinite
+            targets = jax.lax.stop_gradient(targets)
 
-        def loss(params: PyTree) -> Array:
+        def loss(params: PyTree, obs: Array, targets: Array) -> Array:
             return 0.5 * jnp.mean(jnp.square(self.values((params, None), obs) - targets))
 
-        updates, optimizer_state = self.optimizer.make().update(jax.grad(loss)(state[0]), state[1], state[0])
+        gradient = inner_grad(loss)(state[0], obs, targets)
+        updates, optimizer_state = self.optimizer.make().update(gradient, state[1], state[0])
         return optax.apply_updates(state[0], updates), optimizer_state

@@ -20,13 +20,15 @@ ARGUMENTS = {
     "gymnax_tasks": {"name": "Catch-bsuite"},
     "evolution_strategy": {"population": 4, "max_lifetime": 2},
     "meta_gradient": {"num_slots": 2, "truncation": 2},
+    "population_based": {"population": 4, "truncation": 2},
     "fixed": {"num_slots": 2, "truncation": 2},
 }
 
 
 def tasks_of(kind: str):
     made = resolve(kind, "tasks", "tasks")
-    wrapped = {"tasks": tasks_of("delayed_chains")} if kind == "hyperparameter_bandit" else {}
+    around = ("hyperparameter_bandit", "wrapped_tasks")
+    wrapped = {"tasks": tasks_of("delayed_chains")} if kind in around else {}
     return made(**ARGUMENTS.get(kind, {}), **wrapped)
 
 
@@ -56,6 +58,8 @@ def test_every_network_keeps_the_contract(network):
         "tabular": {"preset": "small"},
         "mlp": {"preset": "random_small"},
         "conv": {"preset": "random_small"},
+        "towers": {"preset": "random_small"},
+        "streams": {"preset": "random_small"},
     }[network]
     world = resolve("grid_worlds", "tasks", "tasks")(**tasks)
     check_inner(agent("lpg", world, network), world)

@@ -8,8 +8,10 @@ from typing import Any
 
 from metalab.catalogue import catalogue, kind_of, resolve
 from metalab.components import is_component, specs
+from metalab.config.exposing import KEY, read_exposed, written_leaves
 from metalab.config.schema import check_keys, field_value, join, require_mapping
 from metalab.errors import ConfigError, cause_of
+from metalab.exposure import Exposed, learner_class
 
 __all__ = ["build_component", "build_learner", "build_outer", "build_tasks", "merge", "to_config"]
 
@@ -64,14 +66,19 @@ def build_tasks(config: Mapping[str, Any], path: str = "tasks") -> Any:
 
 
 def build_learner(config: Mapping[str, Any], tasks: Any, path: str = "inner") -> Any:
-    """The inner loop of a mapping, in the world of ``tasks`` unless the file names another environment."""
+    """The inner loop of a mapping, in the world of ``tasks`` unless the file names another environment.
+
+    Its key ``meta`` names the numbers that are meta-parameters, see ``metalab.config.exposing``.
+    """
     cls = _class(require_mapping(config, path, "a mapping such as {kind: actor_critic}"), "inner", path, None)
     bound = {}
     if "environment" in specs(cls):
         environment = getattr(tasks, "environment", None)
         if environment is not None:
             bound["environment"] = environment
-    return build_component(config, "inner", path, bound=bound)
+    own = {key: value for key, value in config.items() if key != KEY or KEY in specs(cls)}
+    learner = build_component(own, "inner", path, bound=bound)
+    return learner if len(own) == len(config) else read_exposed(learner, config[KEY], join(path, KEY))
 
 
 def build_outer(config: Mapping[str, Any], inner: Any, tasks: Any, path: str = "outer") -> Any:
@@ -85,14 +92,18 @@ def build_outer(config: Mapping[str, Any], inner: Any, tasks: Any, path: str = "
 
 def to_config(built: Any, group: str, *, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
     """The inverse of ``build_component``: every field of a component written out, as plain containers."""
-    out: dict[str, Any] = {"kind": kind_of(type(built), group)}
-    for name, spec in specs(built).items():
+    cls = learner_class(type(built))
+    out: dict[str, Any] = {"kind": kind_of(cls, group)}
+    for name, spec in specs(cls).items():
         if name in leave_out:
             continue
         value = getattr(built, name)
-        is_part = spec.kind == "part" and is_component(value)
-        out[name] = to_config(value, spec.group or name) if is_part else _plain(value)
-    return out
+        if spec.kind == "part" and isinstance(value, tuple):
+            out[name] = [to_config(one, spec.group or name) for one in value]
+        else:
+            is_part = spec.kind == "part" and is_component(value)
+            out[name] = to_config(value, spec.group or name) if is_part else _plain(value)
+    return {**out, KEY: written_leaves(built.meta)} if isinstance(built, Exposed) else out
 
 
 def merge(base: Any, over: Any) -> Any:
@@ -121,6 +132,8 @@ def _part(cls: type, name: str, group: str, mapping: Mapping[str, Any], path: st
                 where, f"required and not given: {specs(cls)[name].doc} (a component: {{kind: ...}})"
             )
         return default
+    if isinstance(declared, tuple):
+        return _several(mapping[name], group, where)
     if mapping[name] is None:
         if declared is None:
             return None
@@ -128,6 +141,13 @@ def _part(cls: type, name: str, group: str, mapping: Mapping[str, Any], path: st
     return build_component(
         mapping[name], group, where, default=None if default is dataclasses.MISSING else default
     )
+
+
+def _several(config: Any, group: str, path: str) -> tuple[Any, ...]:
+    """The components of a field that holds any number of them."""
+    if not isinstance(config, list | tuple):
+        raise ConfigError(path, f"expected a list of components [{{kind: ...}}, ...], got {config!r}")
+    return tuple(build_component(one, group, f"{path}[{index}]") for index, one in enumerate(config))
 
 
 def _class(mapping: Mapping[str, Any], group: str, path: str, default: Any) -> type:

@@ -1,0 +1,56 @@
+"""Episode statistics of parallel environments, counted once a rollout instead of once a step."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+__all__ = ["Episodes", "count_episodes", "no_episodes"]
+
+
+class Episodes(NamedTuple):
+    """Episode statistics that survive auto-reset.
+
+    Attributes:
+        running: [B] score of the episode in progress.
+        last: [B] score of the last episode that ended; zero before the first.
+        ended: [B] int32 number of episodes that ended.
+    """
+
+    running: Array
+    last: Array
+    ended: Array
+
+
+def no_episodes(num_envs: int) -> Episodes:
+    """The statistics of ``num_envs`` environments at birth."""
+    zeros = jnp.zeros(num_envs)
+    return Episodes(zeros, zeros, jnp.zeros(num_envs, jnp.int32))
+
+
+def count_episodes(episodes: Episodes, score: Array, done: Array) -> Episodes:
+    """The statistics after a rollout.
+
+    Args:
+        episodes: before the rollout.
+        score: [T, B] score of each step.
+        done: [T, B] bool, the step ended its episode.
+    """
+    chex.assert_equal_shape([score, done])
+    # How many episodes end at this step or later: 0 in the one in progress, 1 in the last that ended.
+    ends_left = jax.lax.cumsum(done.astype(jnp.int32), axis=0, reverse=True)
+    total = ends_left[0]
+    in_progress, in_last = (
+        jnp.sum(jnp.where(ends_left == count, score, 0.0), axis=0, dtype=episodes.running.dtype)
+        + jnp.where(total == count, episodes.running, 0.0)  # it began before this rollout
+        for count in (0, 1)
+    )
+    return Episodes(
+        running=in_progress,
+        last=jnp.where(total > 0, in_last, episodes.last),
+        ended=episodes.ended + total,
+    )

@@ -1,0 +1,86 @@
+"""Experience replay (Lin 1992) as a ring on the device, sampled uniformly.
+
+A batch is written in place by one update of a slice: the ring's capacity is a whole number of batches, so no
+batch is split at its end. The newest ``size`` rows are what may be sampled; rows before them are whatever was
+there.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from metalab.protocols import PyTree
+
+__all__ = ["Replay", "empty_replay"]
+
+
+class Replay(NamedTuple):
+    """A ring of ``C`` rows.
+
+    Attributes:
+        data: leaves ``[C, ...]``, in the dtypes that they were given.
+        position: [] int32, the row that is written next.
+        size: [] int32, rows that may be sampled, the newest ones; below zero: so many of the next rows are
+            not to be sampled.
+    """
+
+    data: PyTree
+    position: Array
+    size: Array
+
+    @property
+    def capacity(self) -> int:
+        """C."""
+        return jax.tree.leaves(self.data)[0].shape[0]
+
+    def add(self, rows: PyTree) -> Replay:
+        """The ring with ``rows`` (leaves ``[B, ...]``) in place of its oldest ones.
+
+        Raises:
+            ValueError: the capacity is not a whole number of batches of this size.
+        """
+        count = jax.tree.leaves(rows)[0].shape[0]
+        if self.capacity % count:
+            raise ValueError(
+                f"replay: its capacity ({self.capacity}) must be a multiple of the rows added at once "
+                f"({count}); {-(-self.capacity // count) * count} is one"
+            )
+        chex.assert_trees_all_equal_dtypes(self.data, rows)
+
+        def write(ring: Array, new: Array) -> Array:
+            return jax.lax.dynamic_update_slice_in_dim(ring, new, self.position, axis=0)
+
+        return Replay(
+            data=jax.tree.map(write, self.data, rows),
+            position=(self.position + count) % self.capacity,
+            size=jnp.minimum(self.size + count, self.capacity),
+        )
+
+    def sample(self, key: Array, shape: tuple[int, ...]) -> PyTree:
+        """Independent uniform draws, leaves ``[*shape, ...]``; arbitrary rows where nothing may be sampled.
+
+        A whole update's minibatches are best drawn at once: the ring is then read outside of their loop.
+        """
+        uniform = jax.random.uniform(key, shape)
+        size = jnp.maximum(self.size, 1)
+        # The product may round up to `size` itself.
+        age = jnp.minimum(jnp.floor(uniform * size).astype(jnp.int32), size - 1)
+        rows = (self.position - 1 - age) % self.capacity
+        return jax.tree.map(lambda ring: ring.at[rows].get(mode="promise_in_bounds"), self.data)
+
+
+def empty_replay(example: PyTree, capacity: int, ignored: int = 0) -> Replay:
+    """A ring without rows.
+
+    Args:
+        example: one row: leaves ``[...]`` whose shapes and dtypes the ring takes.
+        capacity: C.
+        ignored: the first rows that will be added and must never be sampled.
+    """
+    data = jax.tree.map(lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), jnp.result_type(leaf)), example)
+    return Replay(data, jnp.zeros((), jnp.int32), jnp.asarray(-ignored, jnp.int32))
