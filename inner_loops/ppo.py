@@ -12,7 +12,9 @@ change between rollouts, not within them.
 
 With ``outer_loss`` an evaluation offers a loss for meta-gradients: that of a fresh rollout of the updated
 agent under the ``outer_*`` numbers, which stay as they are (the self-tuning actor-critic, Zahavy et al.
-2020, arXiv:2002.12928). The update is differentiable in every number of the component.
+2020, arXiv:2002.12928). The update is differentiable in every number of the component; by ``clip`` the
+derivative is zero almost everywhere, since it only decides which samples have a gradient: tune it by
+evolution or by a population.
 """
 
 from __future__ import annotations
@@ -47,14 +49,14 @@ from metalab.optimizers import Adam, OptimizerSettings
 from metalab.protocols import Evaluation, PyTree, StepOut, Task
 from metalab.trees import all_finite
 
-__all__ = ["PPO", "PPOState", "Samples", "Weights", "ppo_loss"]
+__all__ = ["PPO", "PPOState", "Samples", "Weights", "advantages", "ppo_loss", "seen"]
 
 
 class Samples(NamedTuple):
-    """What the loss reads of ``N`` steps.
+    """What the loss reads of ``N`` samples: steps, or with a memory whole sequences ``[N, T, ...]``.
 
     Attributes:
-        obs: [N, ...] as the network sees it.
+        obs: leaves ``[N, ...]``, what the network sees.
         action: [N] int32 or [N, D].
         log_prob: [N] of the action under the policy that took it.
         value: [N] before the update.
@@ -62,7 +64,7 @@ class Samples(NamedTuple):
         target: [N] lambda-return.
     """
 
-    obs: Array
+    obs: PyTree
     action: Array
     log_prob: Array
     value: Array
@@ -87,7 +89,7 @@ class PPOState(NamedTuple):
     """One lifetime.
 
     Attributes:
-        params: ``network``, and ``log_std`` [D] where actions are continuous.
+        params: ``network``, ``log_std`` [D] where actions are continuous, and those of a memory.
         optimizer: its state.
         env_state, obs: leaves ``[B, ...]``.
         episodes: statistics.
@@ -96,6 +98,7 @@ class PPOState(NamedTuple):
         return_scale: of rewards; None: not normalised.
         updates: [] int32 inner updates lived.
         lifetime: [] int32 inner updates to live.
+        memory: leaves ``[B, ...]``, what an agent with a memory carries from step to step; else ().
     """
 
     params: PyTree
@@ -108,6 +111,7 @@ class PPOState(NamedTuple):
     return_scale: ReturnScale | None
     updates: Array
     lifetime: Array
+    memory: PyTree = ()
 
 
 @component
@@ -167,9 +171,7 @@ class PPO:
             raise ValueError(f"the tasks set {names} per lifetime; a PPO agent has its own numbers")
         network_key, env_key = jax.random.split(key)
         env_params = task.params.env_params
-        params = {"network": self.network.init(network_key, self._heads(), self.environment)}
-        if self.environment.action_size is not None:
-            params["log_std"] = jnp.zeros(self.environment.action_size)
+        params = self._init_params(network_key)
         reset = jax.vmap(self.environment.reset, (0, None))
         obs, env_state = reset(jax.random.split(env_key, self.num_envs), env_params)
         return PPOState(
@@ -189,13 +191,13 @@ class PPO:
         """One rollout, and ``E * M`` steps of the optimiser on it."""
         del meta, batch
         rollout_key, shuffle_key = jax.random.split(key)
-        moments, scale = state.obs_moments, state.return_scale
-        state, record = self._rollout(rollout_key, state)
+        before, scale = state, state.return_scale
+        state, record = self._rollout(rollout_key, before)
         judged = record
         if scale is not None:
             scale, reward = scale_rewards(scale, record.reward, record.done, jnp.asarray(self.discount))
             judged = record._replace(reward=reward)
-        samples = self._samples(state, moments, judged, self.discount, self.gae_lambda)
+        samples = self._samples(before, before.obs_moments, judged, self.discount, self.gae_lambda)
         params, optimizer = self._learn(shuffle_key, state, samples, record.action_mask)
         new_state = state._replace(
             params=params, optimizer=optimizer, return_scale=scale, updates=state.updates + 1
@@ -221,6 +223,11 @@ class PPO:
         del key, meta
         return {"return": jnp.mean(state.episodes.last)}
 
+    def _init_params(self, key: Array) -> dict[str, PyTree]:
+        params = {"network": self.network.init(key, self._heads(), self.environment)}
+        size = self.environment.action_size
+        return params if size is None else {**params, "log_std": jnp.zeros(size)}
+
     def _heads(self) -> dict[str, int]:
         return self._policy_head() | {"value": 1}
 
@@ -234,8 +241,8 @@ class PPO:
             return jnp.ones((0,), bool)
         return self.environment.action_mask(env_params)
 
-    def _outputs(self, params: PyTree, obs: Array, heads: dict[str, int]) -> dict[str, Array]:
-        """Head name to ``[N, size]`` for ``[N, ...]`` observations."""
+    def _outputs(self, params: PyTree, obs: PyTree, heads: dict[str, int]) -> dict[str, Array]:
+        """Head name to ``[N, size]`` for what ``Samples.obs`` holds of ``N`` samples."""
         return jax.vmap(lambda one: self.network.apply(params["network"], one, heads))(obs)
 
     def _policy(self, params: PyTree, outputs: dict[str, Array], mask: Array) -> Categorical | Gaussian:
@@ -260,49 +267,58 @@ class PPO:
         left = 1.0 - state.updates / jnp.maximum(state.lifetime, 1)
         return rate * jnp.maximum(left, 0.0) if self.anneal else rate
 
+    def _act(
+        self, params: PyTree, memory: PyTree, obs: Array, noise: Array, mask: Array
+    ) -> tuple[PyTree, Array]:
+        """Memory after a step and its actions ``[B, ...]``, for observations ``[B, ...]``."""
+        outputs = self._outputs(params, obs, self._policy_head())
+        return memory, self._policy(params, outputs, mask).sample(noise)
+
+    def _noted(self, memory: PyTree, action: Array, reward: Array, done: Array) -> PyTree:
+        """Memory with what came of a step, ``[B, ...]``."""
+        del action, reward, done
+        return memory
+
     def _rollout(self, key: Array, state: PPOState) -> tuple[PPOState, Trajectory]:
         """``T`` steps of ``B`` environments; nothing in them is differentiated."""
         action_key, env_key = jax.random.split(key)
         params, env_params = jax.lax.stop_gradient(state.params), state.env_params
-        mask, head = self._mask(env_params), self._policy_head()
+        mask = self._mask(env_params)
         xs, env_step = rollout_steps(
             self.environment, env_key, self.rollout_length, self.num_envs, self.reset_pool, env_params
         )
 
-        def body(carry: tuple[Array, PyTree], xs: tuple[Array, PyTree]):
-            obs, env_state = carry
-            outputs = self._outputs(params, _seen(state.obs_moments, obs), head)
-            action = self._policy(params, outputs, mask).sample(xs[0])
+        def body(carry: tuple[Array, PyTree, PyTree], xs: tuple[Array, PyTree]):
+            obs, env_state, memory = carry
+            memory, action = self._act(params, memory, seen(state.obs_moments, obs), xs[0], mask)
             new_obs, env_state, reward, terminated, truncated, info = env_step(
                 xs[1], env_state, self._in_bounds(action, env_params)
             )
+            memory = self._noted(memory, action, reward, terminated | truncated)
             out = (obs, action, reward, info["score"], terminated, truncated, info["final_observation"])
-            return (new_obs, env_state), out
+            return (new_obs, env_state, memory), out
 
-        carry = (state.obs, state.env_state)
-        (obs, env_state), out = jax.lax.scan(body, carry, (self._noise(action_key), xs))
+        carry = (state.obs, state.env_state, state.memory)
+        (obs, env_state, memory), out = jax.lax.scan(body, carry, (self._noise(action_key), xs))
         record = Trajectory(jnp.concatenate([out[0], obs[None]]), *out[1:], mask)
         moments = None if state.obs_moments is None else with_batch(state.obs_moments, out[0])
         episodes = count_episodes(state.episodes, record.score, record.done)
-        return state._replace(obs=obs, env_state=env_state, episodes=episodes, obs_moments=moments), record
+        state = state._replace(
+            obs=obs, env_state=env_state, episodes=episodes, obs_moments=moments, memory=memory
+        )
+        return state, record
 
     def _samples(
         self, state: PPOState, moments: Moments | None, record: Trajectory, discount: Any, gae_lambda: Any
     ) -> Samples:
-        """[T * B] samples of a rollout that was made with ``moments``."""
-        obs, next_obs = (_flat(_seen(moments, seen)) for seen in (record.obs[:-1], record.next_obs))
+        """[T * B] samples of a rollout that was made by ``state`` with ``moments``."""
+        obs, next_obs = (_flat(seen(moments, leaf)) for leaf in (record.obs[:-1], record.next_obs))
         outputs = self._outputs(state.params, obs, self._heads())
         value = outputs["value"][:, 0]
         next_value = self._outputs(state.params, next_obs, {"value": 1})["value"]
         shape = record.reward.shape
-        advantage = jax.vmap(generalized_advantages, (1, 1, 1, 1, 1, None, None), 1)(
-            record.reward,
-            value.reshape(shape),
-            next_value.reshape(shape),
-            record.terminated,
-            record.truncated,
-            jnp.asarray(discount),
-            jnp.asarray(gae_lambda),
+        advantage = advantages(
+            record, value.reshape(shape), next_value.reshape(shape), discount, gae_lambda
         ).reshape(-1)
         action = _flat(record.action)
         log_prob = self._policy(state.params, outputs, record.action_mask).log_prob(action)
@@ -317,7 +333,7 @@ class PPO:
             outputs = self._outputs(params, samples.obs, self._heads())
             policy = self._policy(params, outputs, mask)
             return ppo_loss(
-                policy, outputs["value"][:, 0], samples, weights, self.clip_value, self.normalize_advantages
+                policy, outputs["value"][..., 0], samples, weights, self.clip_value, self.normalize_advantages
             )
 
         gradient = inner_grad(loss)
@@ -329,14 +345,16 @@ class PPO:
             updates, moments = optimizer.update(direction, moments, params)
             return (optax.apply_updates(params, updates), moments), None
 
-        rows = minibatch_rows(key, self.steps_per_update, self.epochs, self.minibatches, self.shuffle)
+        rows = minibatch_rows(key, samples.value.shape[0], self.epochs, self.minibatches, self.shuffle)
         return jax.lax.scan(body, (state.params, state.optimizer), rows)[0]
 
     def _outer_samples(self, key: Array, state: PPOState) -> tuple[PPOState, Samples, Array]:
         """A fresh rollout as constants of the outer loss, and its action mask."""
-        moments = state.obs_moments
-        state, record = self._rollout(key, state)
-        samples = self._samples(state, moments, record, self.outer_discount, self.outer_gae_lambda)
+        before = state
+        state, record = self._rollout(key, before)
+        samples = self._samples(
+            before, before.obs_moments, record, self.outer_discount, self.outer_gae_lambda
+        )
         return state, jax.lax.stop_gradient(samples), record.action_mask
 
     def _outer_loss(self, params: PyTree, samples: Samples, mask: Array) -> Array:
@@ -344,7 +362,7 @@ class PPO:
         outputs = self._outputs(params, samples.obs, self._heads())
         policy = self._policy(params, outputs, mask)
         weights = Weights(*map(jnp.asarray, (jnp.inf, self.outer_entropy, self.outer_value_weight)))
-        return ppo_loss(policy, outputs["value"][:, 0], samples, weights, False, self.normalize_advantages)
+        return ppo_loss(policy, outputs["value"][..., 0], samples, weights, False, self.normalize_advantages)
 
 
 def ppo_loss(
@@ -355,7 +373,7 @@ def ppo_loss(
     clip_value: bool = True,
     normalize_advantages: bool = True,
 ) -> Array:
-    """[] eq. 9: clipped surrogate, value loss and entropy of ``N`` samples.
+    """[] eq. 9: clipped surrogate, value loss and entropy, means over ``N`` samples or all steps ``[N, T]``.
 
     Args:
         policy: the present one at ``samples.obs``.
@@ -382,7 +400,28 @@ def ppo_loss(
     return weights.value * value_loss - jnp.mean(surrogate) - bonus
 
 
-def _seen(moments: Moments | None, obs: Array) -> Array:
+def advantages(record: Trajectory, value: Array, next_value: Array, discount: Any, gae_lambda: Any) -> Array:
+    """[T, B] generalised advantages of every environment.
+
+    Args:
+        record: of the rollout.
+        value: [T, B] of what was acted on.
+        next_value: [T, B] of what was reached, before any reset.
+        discount, gae_lambda: [].
+    """
+    return jax.vmap(generalized_advantages, (1, 1, 1, 1, 1, None, None), 1)(
+        record.reward,
+        value,
+        next_value,
+        record.terminated,
+        record.truncated,
+        jnp.asarray(discount),
+        jnp.asarray(gae_lambda),
+    )
+
+
+def seen(moments: Moments | None, obs: Array) -> Array:
+    """Observations as the network sees them: standardised where there are moments."""
     return obs if moments is None else standardize(moments, obs)
 
 
