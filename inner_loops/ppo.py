@@ -193,11 +193,10 @@ class PPO:
         rollout_key, shuffle_key = jax.random.split(key)
         before, scale = state, state.return_scale
         state, record = self._rollout(rollout_key, before)
-        judged = record
+        reward = record.reward
         if scale is not None:
-            scale, reward = scale_rewards(scale, record.reward, record.done, jnp.asarray(self.discount))
-            judged = record._replace(reward=reward)
-        samples = self._samples(before, before.obs_moments, judged, self.discount, self.gae_lambda)
+            scale, reward = scale_rewards(scale, reward, record.done, jnp.asarray(self.discount))
+        samples = self._samples(before, record, reward, self.discount, self.gae_lambda)
         params, optimizer = self._learn(shuffle_key, state, samples, record.action_mask)
         new_state = state._replace(
             params=params, optimizer=optimizer, return_scale=scale, updates=state.updates + 1
@@ -224,9 +223,14 @@ class PPO:
         return {"return": jnp.mean(state.episodes.last)}
 
     def _init_params(self, key: Array) -> dict[str, PyTree]:
-        params = {"network": self.network.init(key, self._heads(), self.environment)}
+        params = {"network": self.network.init(key, self._heads(), self._seen_world)}
         size = self.environment.action_size
         return params if size is None else {**params, "log_std": jnp.zeros(size)}
+
+    @property
+    def _seen_world(self) -> Any:
+        """What the network asks for the shape of observations."""
+        return self.environment
 
     def _heads(self) -> dict[str, int]:
         return self._policy_head() | {"value": 1}
@@ -309,16 +313,17 @@ class PPO:
         return state, record
 
     def _samples(
-        self, state: PPOState, moments: Moments | None, record: Trajectory, discount: Any, gae_lambda: Any
+        self, state: PPOState, record: Trajectory, reward: Array, discount: Any, gae_lambda: Any
     ) -> Samples:
-        """[T * B] samples of a rollout that was made by ``state`` with ``moments``."""
+        """[T * B] samples of the rollout that ``state`` made, with ``reward`` [T, B] in place of its own."""
+        moments = state.obs_moments
         obs, next_obs = (_flat(seen(moments, leaf)) for leaf in (record.obs[:-1], record.next_obs))
         outputs = self._outputs(state.params, obs, self._heads())
         value = outputs["value"][:, 0]
         next_value = self._outputs(state.params, next_obs, {"value": 1})["value"]
-        shape = record.reward.shape
+        judged, shape = record._replace(reward=reward), reward.shape
         advantage = advantages(
-            record, value.reshape(shape), next_value.reshape(shape), discount, gae_lambda
+            judged, value.reshape(shape), next_value.reshape(shape), discount, gae_lambda
         ).reshape(-1)
         action = _flat(record.action)
         log_prob = self._policy(state.params, outputs, record.action_mask).log_prob(action)
@@ -352,9 +357,7 @@ class PPO:
         """A fresh rollout as constants of the outer loss, and its action mask."""
         before = state
         state, record = self._rollout(key, before)
-        samples = self._samples(
-            before, before.obs_moments, record, self.outer_discount, self.outer_gae_lambda
-        )
+        samples = self._samples(before, record, record.reward, self.outer_discount, self.outer_gae_lambda)
         return state, jax.lax.stop_gradient(samples), record.action_mask
 
     def _outer_loss(self, params: PyTree, samples: Samples, mask: Array) -> Array:

@@ -140,7 +140,7 @@ def test_samples_agree_with_a_loop_over_the_record(probe, reset_pool):
     """GAE by its definition: the next value counts unless the episode ended, and no trace crosses a reset."""
     agent = agent_in(num_envs=3, rollout_length=7, gae_lambda=0.7, reset_pool=reset_pool)
     state, record = jax.jit(agent._rollout)(jax.random.key(1), newborn(agent, probe))
-    samples = agent._samples(state, None, record, 0.9, 0.7)
+    samples = agent._samples(state, record, record.reward, 0.9, 0.7)
     values = lambda obs: agent._outputs(state.params, obs, agent._heads())["value"][:, 0]  # noqa: E731
     advantage = np.zeros(3)
     for t in reversed(range(7)):
