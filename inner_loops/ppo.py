@@ -268,8 +268,8 @@ class PPO:
 
     def _learning_rate(self, state: PPOState) -> Array:
         rate = jnp.asarray(self.optimizer.learning_rate)  # pyright: ignore[reportAttributeAccessIssue]
-        left = 1.0 - state.updates / jnp.maximum(state.lifetime, 1)
-        return rate * jnp.maximum(left, 0.0) if self.anneal else rate
+        left = jnp.maximum(1.0 - state.updates / jnp.maximum(state.lifetime, 1), 0.0)
+        return rate * left.astype(rate.dtype) if self.anneal else rate
 
     def _act(
         self, params: PyTree, memory: PyTree, obs: Array, noise: Array, mask: Array
