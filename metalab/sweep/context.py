@@ -17,7 +17,9 @@ from metalab.sweep.study import Study
 
 __all__ = ["Context", "Options"]
 
-CHECKPOINT_SECONDS = 15.0  # a commit costs 0.1 s, and the chunks since the last one are computed again
+# The chunks since the last commit are computed again after a kill; commits should cost next to nothing.
+_BETWEEN_COMMITS = (15.0, 120.0)  # seconds, at least and at most
+_COMMIT_SHARE = 0.01  # of the time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Options:
         max_lanes: points at once at most; None: as many as fit.
         progress: True, False, or None for a bar on a terminal and lines elsewhere.
         quick: spend less on compiling, for a sweep of a few steps.
-        checkpoint_seconds: longest time between two commits.
+        checkpoint_seconds: longest time between two commits; None: 15 s, up to 120 s where commits would
+            take more than a hundredth of the time.
         shrink: leave empty berths behind: ``never``, ``auto`` (if it pays for its compilation), ``always``.
         overlap: compile the next program while one runs; None: where the devices leave cores idle.
         on_chunk: called after every chunk with the number of chunks of this call; for tests.
@@ -45,10 +48,17 @@ class Options:
     max_lanes: int | None = None
     progress: bool | None = None
     quick: bool = False
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    checkpoint_seconds: float | None = None
     shrink: str = "auto"
     overlap: bool | None = None
     on_chunk: Callable[[int], None] | None = None
+
+    def commit_interval(self, took: float) -> float:
+        """Seconds until the next commit after one that took ``took`` seconds."""
+        if self.checkpoint_seconds is not None:
+            return self.checkpoint_seconds
+        least, most = _BETWEEN_COMMITS
+        return min(max(least, took / _COMMIT_SHARE), most)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -81,6 +81,7 @@ class Scheduler:
         self._counted = 0  # compilations that are in the tallies
         self._chunks = 0
         self._committed_at = self._started = time.monotonic()
+        self._commit_took = 0.0  # seconds, the last one
         self._needed_before = self.tallies["needed_steps"]
         self._ahead: threading.Thread | None = None
 
@@ -244,8 +245,11 @@ class Scheduler:
             self._end(pack)
             self.tallies["run_s"] += time.monotonic() - start
             self._report(pack)
-            stopping = context.stop.signum is not None
-            if not stopping and time.monotonic() - self._committed_at >= context.options.checkpoint_seconds:
+            since, interval = (
+                time.monotonic() - self._committed_at,
+                context.options.commit_interval(self._commit_took),
+            )
+            if context.stop.signum is None and since >= interval:
                 self._save()
             self._chunks += 1
             if context.options.on_chunk is not None:
@@ -404,6 +408,7 @@ class Scheduler:
 
     def _save(self) -> None:
         """A commit: what it names is on disk before it is, and only then does the store hear of it."""
+        begun = time.monotonic()
         self._count_compilations()
         self.tallies["commits"] += 1
         serial = self._commit.serial + 1
@@ -424,6 +429,7 @@ class Scheduler:
         if pack is not None and saved is not None:
             pack.committed(serial)
         self._committed_at = time.monotonic()
+        self._commit_took = self._committed_at - begun
 
     def _count_compilations(self) -> None:
         made = self._context.compiler.compilations

@@ -16,6 +16,7 @@ import pytest
 from metalab.errors import MetalabError
 from metalab.spec import Pruner, SweepSpec
 from metalab.sweep import engine
+from metalab.sweep.context import Options
 from metalab.sweep.guard import sweep_lock
 from tests.sweep import toy
 from tests.sweep.toy import assert_same_sweep, elsewhere, run, runs_of
@@ -200,3 +201,9 @@ def test_a_seed_count_is_part_of_the_question(root: Path) -> None:
     config = {**spec.config, "seeds": 2}
     with pytest.raises(MetalabError, match="seeds"):
         run(dataclasses.replace(spec, config=config), root)
+
+
+def test_commits_take_a_hundredth_of_the_time_at_most() -> None:
+    """15 seconds apart, or 100 times as long as the last took, 120 seconds at most; or what was asked for."""
+    assert [Options().commit_interval(took) for took in (0.0, 0.1, 0.3, 5.0)] == [15.0, 15.0, 30.0, 120.0]
+    assert Options(checkpoint_seconds=0.0).commit_interval(5.0) == 0.0
