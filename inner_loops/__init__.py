@@ -6,6 +6,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
     "inner": {
         "actor_critic": "inner_loops.actor_critic:ActorCritic",
         "ppo": "inner_loops.ppo:PPO",
+        "recurrent_ppo": "inner_loops.recurrent_ppo:RecurrentPPO",
         "dqn": "inner_loops.dqn:DQN",
         "d4pg": "inner_loops.d4pg:D4PG",
         "q_learning": "inner_loops.q_learning:QLearning",
@@ -20,6 +21,10 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "conv": "inner_loops.networks.mlp:ConvNetwork",
         "towers": "inner_loops.networks.policy:TowerNetwork",
         "streams": "inner_loops.networks.q_network:StreamNetwork",
+    },
+    "core": {
+        "gru": "inner_loops.networks.memory.gru:GRU",
+        "s5": "inner_loops.networks.memory.s5:S5",
     },
     "critic": {
         "tabular": "inner_loops.critics:TabularCritic",

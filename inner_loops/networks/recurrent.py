@@ -20,7 +20,7 @@ from jax import Array
 
 from metalab.lifetimes import keep
 
-__all__ = ["CORES", "CoreParams", "core_init", "gru", "lstm"]
+__all__ = ["CORES", "CoreParams", "core_init", "gru", "gru_step", "lstm"]
 
 
 class CoreParams(NamedTuple):
@@ -163,7 +163,14 @@ def _lstm_replay_backward(residuals: tuple[Any, ...], d_output: Array):
 _lstm_replay.defvjp(_lstm_replay_forward, _lstm_replay_backward)
 
 
-def _gru_step(projected: Array, recurrent: Array, hidden: Array) -> tuple[Array, ...]:
+def gru_step(projected: Array, recurrent: Array, hidden: Array) -> tuple[Array, ...]:
+    """One step of a GRU: its gates r, z, the candidate n, its recurrent part, and the state [..., H] last.
+
+    Args:
+        projected: [..., 3 * H] inputs times weights, with the bias.
+        recurrent: [..., 3 * H] state times weights.
+        hidden: [..., H] state before the step.
+    """
     x_r, x_z, x_n = jnp.split(projected, 3, axis=-1)
     h_r, h_z, h_n = jnp.split(recurrent, 3, axis=-1)
     r, z = jax.nn.sigmoid(x_r + h_r), jax.nn.sigmoid(x_z + h_z)
@@ -175,7 +182,7 @@ def _gru_states(params: CoreParams, inputs: Array, reset: Array) -> Array:
     def body(hidden: Array, xs: tuple[Array, Array]):
         hidden = jnp.where(xs[1], 0.0, hidden)
         projected = xs[0] @ params.inputs + params.bias
-        hidden = _gru_step(projected, hidden @ params.recurrent, hidden)[-1]
+        hidden = gru_step(projected, hidden @ params.recurrent, hidden)[-1]
         return hidden, hidden
 
     zero = jnp.zeros(params.recurrent.shape[0], inputs.dtype)
@@ -204,7 +211,7 @@ def _gru_replay_backward(residuals: tuple[Any, ...], d_output: Array):
     def body(carried: Array, xs: tuple[Array, ...]):
         d_out, x_t, h_tm1, reset_t = xs
         projected = x_t @ params.inputs + params.bias
-        r, z, n, h_n, _ = _gru_step(projected, h_tm1 @ params.recurrent, h_tm1)
+        r, z, n, h_n, _ = gru_step(projected, h_tm1 @ params.recurrent, h_tm1)
         d_hidden = carried + d_out
         d_n = d_hidden * (1.0 - z) * (1.0 - n**2)
         d_z = d_hidden * (h_tm1 - n) * z * (1.0 - z)
