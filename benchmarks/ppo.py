@@ -25,7 +25,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -252,6 +251,8 @@ def random_walk(environment: GymnaxEnvironment, envs: int, length: int, pool_row
 
 def random_walk_of_gymnax(name: str, envs: int, length: int) -> Run:
     """The same steps by gymnax as it is."""
+    import gymnax  # starts JAX, which has to be configured by then
+
     environment, params = gymnax.make(name)
     reset, step = (
         jax.vmap(f, axes) for f, axes in ((environment.reset, (0, None)), (environment.step, (0, 0, 0, None)))
