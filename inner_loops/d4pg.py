@@ -13,7 +13,9 @@ Policies act on ``[-1, 1]``, which is mapped to the environment's bounds.
 **Deviations**: acting and learning alternate in blocks instead of running side by side; the replay is
 uniform (the paper's other variant is prioritised); the critic reads the action in its first layer. Discounts
 are applied when a transition is filed, so a discount that changes during life reaches old transitions only
-as they are replaced.
+as they are replaced. From DDPG: noise is uncorrelated instead of an Ornstein-Uhlenbeck process; both
+networks move at once, from the same parameters, as in D4PG's algorithm 1 (DDPG moves the critic first); no
+batch normalisation; weight decay is the optimiser's.
 """
 
 from __future__ import annotations
@@ -26,7 +28,16 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from inner_loops.experience import STORED, Experience, World, act, file_steps, new_world, no_experience
+from inner_loops.experience import (
+    STORED,
+    Experience,
+    World,
+    act,
+    check_warmup,
+    file_steps,
+    new_world,
+    no_experience,
+)
 from inner_loops.n_step import Transition
 from inner_loops.networks.ddpg import (
     Layers,
@@ -107,6 +118,15 @@ class D4PG:
     target_rate: float = number(
         0.01, doc="share of the way to the networks that their targets go", above=0.0, at_most=1.0
     )
+
+    def __post_init__(self) -> None:
+        check_warmup(self.warmup, self.capacity)
+        # While jax rebuilds a component from its leaves a number may be anything.
+        ends = (self.v_min, self.v_max)
+        if all(type(end) in (int, float) for end in ends) and self.v_min >= self.v_max:
+            raise ValueError(
+                f"v_min: {self.v_min:g} is not below v_max ({self.v_max:g}), and returns lie between them"
+            )
 
     @property
     def steps_per_update(self) -> int:
@@ -257,13 +277,10 @@ def categorical_projection(
         [atoms] probabilities.
     """
     chex.assert_rank([r_t, discount_t, probs_t], [0, 0, 1])
-    atoms = probs_t.shape[0]
-    z = jnp.linspace(v_min, v_max, atoms)
-    gap = (v_max - v_min) / (atoms - 1)
-    place = (jnp.clip(r_t + discount_t * z, v_min, v_max) - v_min) / gap
-    # The last atom is the upper neighbour of its own place.
-    lower = jnp.minimum(jnp.floor(place), atoms - 2).astype(jnp.int32)
-    to_upper = probs_t * (place - lower)
-    hint: dict[str, Any] = {"indices_are_sorted": True, "mode": "promise_in_bounds"}
-    moved = jnp.zeros_like(probs_t).at[lower].add(probs_t - to_upper, **hint)
-    return moved.at[lower + 1].add(to_upper, **hint)
+    z = jnp.linspace(v_min, v_max, probs_t.shape[0])
+    gap = (v_max - v_min) / (probs_t.shape[0] - 1)
+    place = jnp.clip(r_t + discount_t * z, v_min, v_max)
+    # [atoms, atoms]: a product of small matrices is faster than adding to the neighbours of every place, and
+    # a place that is not a number is no index that leads astray.
+    share = jnp.clip(1.0 - jnp.abs(place - z[:, None]) / gap, 0.0, 1.0)
+    return share @ probs_t

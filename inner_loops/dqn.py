@@ -21,7 +21,16 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from inner_loops.experience import STORED, Experience, World, act, file_steps, new_world, no_experience
+from inner_loops.experience import (
+    STORED,
+    Experience,
+    World,
+    act,
+    check_warmup,
+    file_steps,
+    new_world,
+    no_experience,
+)
 from inner_loops.exploration import EpsilonGreedy, epsilon_greedy
 from inner_loops.n_step import Transition
 from inner_loops.networks.base import AgentNetwork
@@ -94,6 +103,9 @@ class DQN:
     target_rate: float = number(
         0.01, doc="share of the way to the network that a move goes; 1: a copy", above=0.0, at_most=1.0
     )
+
+    def __post_init__(self) -> None:
+        check_warmup(self.warmup, self.capacity)
 
     @property
     def steps_per_update(self) -> int:

@@ -101,7 +101,7 @@ def test_the_value_of_what_follows_is_the_target_network_s():
 
 
 def test_nothing_is_learned_before_the_replay_holds_enough():
-    agent = dataclasses.replace(TABLE, warmup=9)
+    agent = dataclasses.replace(TABLE, capacity=16, warmup=9)
     state = of_one_transition(agent, reward=0.5)
     learner, loss, ready = jax.jit(agent._learn)(jax.random.key(1), state)
     chex.assert_trees_all_equal(learner, state.learner)
@@ -217,6 +217,11 @@ def test_what_does_not_fit_is_refused_with_the_remedy(change, message):
     agent = dataclasses.replace(NETWORK, **change)
     with pytest.raises(ValueError, match=message):
         agent.init(jax.random.key(0), (), ProbeTasks().sample(jax.random.key(0)))
+
+
+def test_a_replay_that_never_fills_to_the_warmup_is_refused():
+    with pytest.raises(ValueError, match="warmup: a replay of 1024 transitions never holds 1025"):
+        dataclasses.replace(NETWORK, warmup=1025)
 
 
 def test_hyperparameters_of_a_lifetime_are_refused():
