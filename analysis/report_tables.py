@@ -21,6 +21,7 @@ __all__ = [
     "shown",
     "size",
     "thresholds",
+    "tuned",
     "unfinished",
 ]
 
@@ -150,6 +151,25 @@ def settings(name: str, frame: pd.DataFrame) -> Table:
         f"Tuning of {name}: the best five of {len(frame)} settings, by their score on the selection set."
     )
     return Table(f"settings_{name}", caption, columns, rows, ordered, (0,))
+
+
+def tuned(frame: pd.DataFrame) -> Table:
+    """What exposed hyperparameters were tuned to."""
+    fixed = [str(column) for column in frame.columns if str(column).startswith("best setting")]
+    rows = [
+        [row["hyperparameter"], number(row["first"]), _value_between(row), number(row["n_seeds"])]
+        + [number(row[column]) for column in fixed]
+        for row in records(frame)
+    ]
+    columns = ["hyperparameter", "first", "last [95 % t over seeds]", "n seeds", *fixed]
+    caption = "Hyperparameters of the best point, in the first and the last outer step (means over seeds)."
+    return Table("tuned", caption, columns, rows, frame)
+
+
+def _value_between(row: dict[str, Any]) -> str:
+    """To four digits: hyperparameters may be small."""
+    value, low, high = (number(row[name]) for name in ("last", "last_low", "last_high"))
+    return value if low == high == "-" else f"{value} [{low}, {high}]"
 
 
 def unfinished(frame: pd.DataFrame) -> Table:

@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import points as of_points
 from analysis import report_tables, summaries
 from analysis.frames import SweepData, records
-from analysis.plots import cost, held_out, hyperparameters, learning, search
+from analysis.plots import cost, held_out, hyperparameters, learning, search, tuning
 from analysis.plots.pictures import Picture
 from analysis.systems import score_of, scoring_frame
 from analysis.tables import Table, number, with_interval
@@ -97,10 +97,13 @@ def system(data: SweepData) -> Section | None:
 
 
 def learning_section(data: SweepData) -> Section:
-    """Learning curves of all points."""
-    picture = learning.learning_curves(data)
-    words = [] if picture else ["No series was stored, so there are no learning curves."]
-    return Section("learning_curves", "Learning curves", words, (), [picture] if picture else [])
+    """Learning curves of all points, and what became of the hyperparameters that were tuned meanwhile."""
+    curves, tuned = learning.learning_curves(data), tuning.tuned_values(data)
+    words = [] if curves else ["No series was stored, so there are no learning curves."]
+    frame = tuning.tuned_table(data)
+    tables = [] if frame.empty else [report_tables.tuned(frame)]
+    shown = [picture for picture in (curves, tuned) if picture is not None]
+    return Section("learning_curves", "Learning curves", words, tables, shown)
 
 
 def held_out_section(data: SweepData) -> Section:
