@@ -24,7 +24,7 @@ from jax import Array
 from metalab.components import component, number, part, static
 from metalab.lifetimes import Slots, born, init_memory, unroll
 from metalab.optimizers import Adam, OptimizerSettings
-from metalab.protocols import AdaptiveTaskDistribution, InnerLoop, PyTree, TaskDistribution
+from metalab.protocols import AdaptiveTaskDistribution, InnerLoop, PyTree, TaskDistribution, Valued
 from metalab.trees import select
 
 __all__ = ["EvolutionState", "EvolutionStrategy"]
@@ -121,7 +121,8 @@ class EvolutionStrategy:
         ask_key, live_key, tell_key = jax.random.split(key, 3)
         strategy, params = self._strategy()
         members, search = _plain(strategy.ask)(strategy, ask_key, state.search, params)
-        fitness, score, memory = self._fitness(live_key, members, strategy.get_mean(search), state.memory)
+        mean = strategy.get_mean(search)
+        fitness, score, memory = self._fitness(live_key, members, mean, state.memory)
         search, _ = _plain(strategy.tell)(strategy, tell_key, members, -_finite(fitness), search, params)
         metrics = {
             "score": score,
@@ -130,6 +131,8 @@ class EvolutionStrategy:
             "fitness_std": jnp.std(_finite(fitness)),
             "broken": jnp.mean((~jnp.isfinite(fitness)).astype(jnp.float32)),
         }
+        if isinstance(self.inner, Valued):
+            metrics |= {f"inner/meta/{name}": value for name, value in self.inner.values_of(mean).items()}
         return EvolutionState(_strong(search), memory), metrics
 
     def meta_params(self, state: EvolutionState) -> PyTree:
