@@ -6,6 +6,8 @@ Learners whose hyperparameters are meta-parameters report the values among their
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -25,8 +27,7 @@ _DASHES = ("dashed", "dotted", "dashdot", "long")
 
 def exposed_names(data: SweepData) -> list[str]:
     """The hyperparameters whose values the training metrics hold, in the order of their series."""
-    metrics = [str(metric) for metric in pd.unique(data.series["metric"])]
-    held = [metric.removeprefix(EXPOSED) for metric in metrics if metric.startswith(EXPOSED)]
+    held = [one.removeprefix(EXPOSED) for one in _metrics(data) if one.startswith(EXPOSED)]
     return [name for name in held if name.rpartition("/")[2] not in _QUANTILES]
 
 
@@ -35,7 +36,7 @@ def tuned_values(data: SweepData) -> Picture | None:
     names = exposed_names(data)
     if not names:
         return None
-    metrics = set(pd.unique(data.series["metric"]))
+    metrics = set(_metrics(data))
     populations = any(f"{EXPOSED}{name}/median" in metrics for name in names)
     panels, most = [], 1
     for name in names:
@@ -60,7 +61,9 @@ def tuned_table(data: SweepData) -> pd.DataFrame:
         ``best setting of BASELINE`` for each whose search has any of them; empty where nothing is exposed.
     """
     best, rows = best_row(data), []
-    for name in exposed_names(data) if best is not None else ():
+    if best is None:
+        return pd.DataFrame()
+    for name in exposed_names(data):
         curve = data.curve(best["run_id"], EXPOSED + name)
         if curve is not None:
             last = curve[1][:, -1]
@@ -70,6 +73,12 @@ def tuned_table(data: SweepData) -> pd.DataFrame:
             row = {"hyperparameter": name, "first": first, **ends, "n_seeds": len(last)}
             rows.append(row | _fixed(data, name))
     return pd.DataFrame(rows)
+
+
+def _metrics(data: SweepData) -> list[str]:
+    """The metrics that were kept as series, in the order of their first rows."""
+    column: Any = data.series["metric"]
+    return [str(metric) for metric in column.unique()]
 
 
 def _panel(data: SweepData, name: str, populations: bool) -> tuple[Panel, int]:
@@ -91,9 +100,9 @@ def _fixed(data: SweepData, name: str) -> dict[str, float]:
     for baseline, frame in data.settings.items():
         key = f"inner.{name}"
         if key in frame.columns and "score" in frame.columns:
-            ranked = records(frame.sort_values("score", ascending=False))
-            value = pd.to_numeric(ranked[0][key], errors="coerce")
-            found |= {f"best setting of {baseline}": float(value)} if np.isfinite(value) else {}
+            value = records(frame.sort_values("score", ascending=False))[0][key]
+            if isinstance(value, int | float) and np.isfinite(value):
+                found[f"best setting of {baseline}"] = float(value)
     return found
 
 

@@ -57,15 +57,15 @@ def test_a_panel_for_each_value_with_the_best_fixed_setting(tuned: Any):
     assert exposed_names(tuned) == ["discount", RATE]
     discount, rate = pictures(tuned)["tuned_values"].static.axes
     assert [axes.get_yscale() for axes in (discount, rate)] == ["linear", "log"]
-    (line,) = discount.lines
+    line: Any = discount.lines[0]
     np.testing.assert_allclose(line.get_xydata(), np.stack([STEPS, np.linspace(0.9, 0.98, LAST_STEP)], 1))
     assert len(discount.collections) == 1  # the band over seeds
-    rule = rate.lines[-1]
+    rule: Any = rate.lines[-1]
     assert (rule.get_label(), list(rule.get_ydata())) == ("best setting of best_fixed", [40.0, 40.0])
 
 
 def test_the_table_has_first_and_last_values_over_seeds(tuned: Any):
-    table = tuned_table(tuned).set_index("hyperparameter")
+    table: Any = tuned_table(tuned).set_index("hyperparameter")
     assert table.loc["discount", "first"] == pytest.approx(0.9)
     assert table.loc["discount", "last"] == pytest.approx(0.98)
     # t with 2 degrees of freedom is 4.3027; the deviation over seeds is 0.01 of the value
@@ -95,8 +95,9 @@ def test_a_population_is_its_median_and_its_quantiles(new_store: Callable[..., A
     picture = pictures(data)["tuned_values"]
     assert "10 % to 90 % of the members" in picture.caption
     (axes,) = picture.static.axes
-    np.testing.assert_allclose(axes.lines[0].get_ydata(), ramp)
+    median: Any = axes.lines[0]
     band: Any = axes.collections[0].get_paths()[0]
+    np.testing.assert_allclose(median.get_ydata(), ramp)
     assert band.vertices[:, 1].min() == pytest.approx(0.5) and band.vertices[:, 1].max() == pytest.approx(6.0)
     assert tuned_table(data)["last"].item() == pytest.approx(2.2)
 
