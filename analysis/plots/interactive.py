@@ -115,12 +115,14 @@ def _rule(rule: Rule, panel: Panel, shown: set[str]) -> Any:
     """A rule as a trace over the panel's data, so that it has its entry in the legend."""
     from plotly import graph_objects as go
 
-    # A rule along x spans the x of the lines, one along y their y (their intervals included).
+    # A rule on the y axis spans the lines' x, one on the x axis their y (their intervals included).
     values = [
         v for line in panel.lines for v in ((line.x,) if rule.axis == "y" else (line.y, line.low, line.high))
     ]
     spread = np.concatenate([v for v in values if v is not None] or [np.asarray([0.0, 1.0])])
     span = [float(np.nanmin(spread)), float(np.nanmax(spread))]
+    if rule.axis == "x" and panel.y_ticks is not None:
+        span = [-0.5, len(panel.y_ticks) - 0.5]  # past all rows of a categorical axis
     at = [rule.value, rule.value]
     first = bool(rule.label) and rule.label not in shown
     shown.add(rule.label)
