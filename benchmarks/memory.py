@@ -24,7 +24,7 @@ from benchmarks.processes import clock
 from benchmarks.tables import conditions, load_average, table
 from inner_loops.networks.memory.base import SequenceCore
 from inner_loops.networks.memory.gru import GRU
-from inner_loops.networks.memory.recurrence import Pair, advanced, composed
+from inner_loops.networks.memory.recurrence import Pair, advanced, unless
 from inner_loops.networks.memory.s5 import S5, through
 from metalab.protocols import PyTree
 
@@ -53,11 +53,15 @@ class AssociativeS5(S5):
     def run(self, params: Any, carry: Any, inputs: Array, reset: Array) -> tuple[PyTree, Array]:
         """``S5.run`` by ``jax.lax.associative_scan``."""
 
+        def composed(earlier: tuple[Pair, Pair], later: tuple[Pair, Pair]) -> tuple[Pair, Pair]:
+            zero = (jnp.zeros_like(later[0][0]), jnp.zeros_like(later[0][0]))
+            return advanced(later[0], earlier[0], zero), advanced(later[0], earlier[1], later[1])
+
         def along(factor: Pair, drive: Pair, start: Pair) -> Pair:
-            kept = jax.tree.map(lambda leaf: jnp.where(reset[:, None], 0.0, leaf), factor)
-            first = advanced((kept[0][0], kept[1][0]), start, (drive[0][0], drive[1][0]))
+            factors = unless(reset[:, None], factor)
+            first = advanced((factors[0][0], factors[1][0]), start, (drive[0][0], drive[1][0]))
             begun = (drive[0].at[0].set(first[0]), drive[1].at[0].set(first[1]))
-            return jax.lax.associative_scan(composed, (kept, begun))[1]
+            return jax.lax.associative_scan(composed, (factors, begun))[1]
 
         return through(params, carry, inputs, along)
 

@@ -160,15 +160,14 @@ def test_a_thousand_are_born_side_by_side_without_a_decomposition(kind):
 def test_the_recurrence_in_blocks_is_the_sequential_one_and_the_scan_with_flags(length):
     """Against a loop, and against the associative operator of Lu et al., which carries a flag."""
     with jax.enable_x64(True):
-        parts = jax.random.normal(jax.random.key(0), (2, 2, length, 3))
+        parts = jax.random.normal(jax.random.key(0), (2, 1 + length, 3))
         start, reset = jax.random.normal(jax.random.key(1), (2, 3)), jnp.arange(length) % 4 == 2
-        kept = jnp.where(reset[:, None], 0.0, parts[0])
-        found = jax.jit(linear_recurrence)(tuple(kept), tuple(parts[1]), tuple(start))
+        found = jax.jit(linear_recurrence)(tuple(parts[:, 0]), reset, tuple(parts[:, 1:]), tuple(start))
         states = np.asarray(found[0] + 1j * found[1])
-        factor, drive = (np.asarray(one[0] + 1j * one[1]) for one in parts)
+        factor, *drive = np.asarray(parts[0] + 1j * parts[1])
         x = np.asarray(start[0] + 1j * start[1])
         for t in range(length):
-            x = (0.0 if reset[t] else factor[t]) * x + drive[t]
+            x = (0.0 if reset[t] else factor) * x + drive[t]
             np.testing.assert_allclose(states[t], x, rtol=1e-12, atol=1e-12)
 
         def operator(a: Any, b: Any) -> Any:
@@ -179,8 +178,9 @@ def test_the_recurrence_in_blocks_is_the_sequential_one_and_the_scan_with_flags(
                 jnp.logical_or(a[2], flag),
             )
 
-        first = np.where(reset[0], 0.0, factor[0]) * (start[0] + 1j * start[1]) + drive[0]
-        elements = (jnp.asarray(factor), jnp.asarray(drive).at[0].set(first), reset[:, None])
+        first = np.where(reset[0], 0.0, factor) * (start[0] + 1j * start[1]) + drive[0]
+        factors = jnp.broadcast_to(factor, (length, 3))
+        elements = (factors, jnp.asarray(drive).at[0].set(first), reset[:, None])
         np.testing.assert_allclose(
             states, jax.lax.associative_scan(operator, elements)[1], rtol=1e-12, atol=1e-12
         )

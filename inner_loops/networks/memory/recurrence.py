@@ -1,13 +1,12 @@
-"""Diagonal linear recurrences ``x_t = f_t x_{t-1} + b_t`` over complex numbers, in parallel over time.
+"""Diagonal linear recurrences ``x_t = f x_{t-1} + b_t`` over complex numbers, in parallel over time.
 
 A step is an affine map, and the composition of affine maps is associative (Blelloch 1990; Smith et al. 2022,
-arXiv:2208.04933, section 2.2). A reset is a factor of zero: that is the operator of Lu et al. (2023,
-arXiv:2303.03982, section 3), which carries a flag beside the factor, with the flag multiplied into it. What
-lies before a zero is multiplied by zero, in the states and in the gradient.
+arXiv:2208.04933, section 2.2), also where some steps empty the state (Lu et al. 2023, arXiv:2303.03982,
+section 3). Nothing from before a reset is in a later state or its gradient.
 
 **Deviation**: instead of a scan of depth ``log T`` the sequence is cut into ``sqrt(T)`` blocks of ``sqrt(T)``
-steps; the maps within all blocks are composed side by side, then the blocks one after another. That is twice
-the work of a plain loop at ``2 sqrt(T)`` steps of depth, and on a CPU a fraction of the time of
+steps; all blocks run side by side from zero, what comes into each follows block by block, and is added times
+the factor's power. That has ``2 sqrt(T)`` steps of depth, and on a CPU takes a fraction of the time of
 ``jax.lax.associative_scan``, whose levels each copy the whole sequence (``python -m benchmarks.memory``).
 
 Complex numbers are pairs of real arrays: they vectorise better than interleaved ones, and parameters,
@@ -17,12 +16,13 @@ optimisers and checkpoints stay real. The reverse pass is the same recurrence in
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-__all__ = ["Pair", "advanced", "composed", "linear_recurrence"]
+__all__ = ["Pair", "advanced", "linear_recurrence", "unless"]
 
 Pair = tuple[Array, Array]  # real and imaginary parts
 
@@ -33,62 +33,68 @@ def advanced(factor: Pair, state: Pair, drive: Pair) -> Pair:
     return real + drive[0], imag + drive[1]
 
 
-def composed(earlier: tuple[Pair, Pair], later: tuple[Pair, Pair]) -> tuple[Pair, Pair]:
-    """The affine map ``earlier`` and then ``later``, each a factor and a drive."""
-    return _times(later[0], earlier[0]), advanced(later[0], earlier[1], later[1])
-
-
 @jax.custom_vjp
-def linear_recurrence(factor: Pair, drive: Pair, start: Pair) -> Pair:
+def linear_recurrence(factor: Pair, reset: Array, drive: Pair, start: Pair) -> Pair:
     """The states of ``T`` steps.
 
     Args:
-        factor: [T, N] each, ``f``; zero: nothing from before this step counts.
+        factor: [N] each, ``f`` of every step that is no reset.
+        reset: [T] bool, nothing from before this step counts.
         drive: [T, N] each, ``b``.
         start: [N] each, the state before the first step.
 
     Returns:
         [T, N] each, the state after every step.
     """
-    return _states(factor, drive, start)
+    return _states(factor, reset, drive, start)
 
 
-def _states(factor: Pair, drive: Pair, start: Pair, reverse: bool = False) -> Pair:
+def unless(reset: Array, factor: Pair) -> Pair:
+    """The factor, zero where there is a reset."""
+    return jnp.where(reset, 0.0, factor[0]), jnp.where(reset, 0.0, factor[1])
+
+
+def _states(factor: Pair, reset: Array, drive: Pair, start: Pair, reverse: bool = False) -> Pair:
     """``linear_recurrence``, or the same from the last step to the first."""
-    length = drive[0].shape[0]
+    length = reset.shape[0]
     size = math.isqrt(length - 1) + 1
-    maps = jax.tree.map(lambda leaf: _in_blocks(leaf, size), (factor, drive))
-    zeros = jnp.zeros_like(maps[0][0][0])
+    resets, *drives = (_in_blocks(leaf, size) for leaf in (reset[:, None], *drive))
+    zeros = jnp.zeros_like(drives[0][0])
 
-    def within(earlier: tuple[Pair, Pair], step: tuple[Pair, Pair]) -> tuple[tuple[Pair, Pair], ...]:
-        both = composed(earlier, step)
-        return both, both
+    def within(carry: tuple[Pair, Pair], xs: tuple[Array, Array, Array]) -> tuple[Any, Any]:
+        state, power = carry
+        after = (advanced(unless(xs[0], factor), state, (xs[1], xs[2])), _times(factor, power))
+        return after, after
 
-    def across(state: Pair, block: tuple[Pair, Pair]) -> tuple[Pair, Pair]:
-        return advanced(block[0], state, block[1]), state
+    def across(state: Pair, block: tuple[Array, Pair]) -> tuple[Pair, Pair]:
+        return advanced(unless(block[0], power), state, block[1]), state
 
-    identity = ((zeros + 1.0, zeros), (zeros, zeros))
-    blocks, maps = jax.lax.scan(within, identity, maps, reverse=reverse)
-    before = jax.lax.scan(across, start, blocks, reverse=reverse)[1]
-    real, imag = (_in_sequence(leaf, length) for leaf in advanced(maps[0], before, maps[1]))
+    one = (jnp.ones_like(factor[0]), jnp.zeros_like(factor[0]))
+    xs = (resets, *drives)
+    (last, power), (states, powers) = jax.lax.scan(within, ((zeros, zeros), one), xs, reverse=reverse)
+    # What came into a block reaches its steps up to the first reset.
+    cut = jax.lax.cummax(resets.astype(jnp.int32), axis=0, reverse=reverse) > 0
+    before = jax.lax.scan(across, start, (cut[0 if reverse else -1], last), reverse=reverse)[1]
+    reached = unless(cut, (powers[0][:, None], powers[1][:, None]))
+    real, imag = (_in_sequence(leaf, length) for leaf in advanced(reached, before, states))
     return real, imag
 
 
-def _forward(factor: Pair, drive: Pair, start: Pair) -> tuple[Pair, tuple[Pair, Pair, Pair]]:
-    states = _states(factor, drive, start)
-    return states, (factor, states, start)
+def _forward(factor: Pair, reset: Array, drive: Pair, start: Pair) -> tuple[Pair, tuple[Any, ...]]:
+    states = _states(factor, reset, drive, start)
+    return states, (factor, reset, states, start)
 
 
-def _backward(residuals: tuple[Pair, Pair, Pair], cotangent: Pair) -> tuple[Pair, Pair, Pair]:
-    """With ``f*`` the conjugate: ``l_t = g_t + f*_{t+1} l_{t+1}`` from the last step to the first."""
-    factor, states, start = residuals
-    real, imag = (jnp.concatenate([leaf[1:], jnp.zeros_like(leaf[:1])]) for leaf in _conjugate(factor))
-    nothing = (jnp.zeros_like(start[0]), jnp.zeros_like(start[1]))
-    later = _states((real, imag), cotangent, nothing, reverse=True)
+def _backward(residuals: tuple[Any, ...], cotangent: Pair) -> tuple[Pair, None, Pair, Pair]:
+    """With ``f*`` the conjugate: ``l_t = g_t + f* l_{t+1}``, or ``g_t`` before a reset, backwards in time."""
+    factor, reset, states, start = residuals
+    conjugate, nothing = _conjugate(factor), (jnp.zeros_like(start[0]), jnp.zeros_like(start[1]))
+    following = jnp.concatenate([reset[1:], jnp.ones_like(reset[:1])])
+    later = _states(conjugate, following, cotangent, nothing, reverse=True)
     before = tuple(jnp.concatenate([a[None], b[:-1]]) for a, b in zip(start, states, strict=True))
-    d_factor = _times(_conjugate((before[0], before[1])), later)
-    d_start = _times(_conjugate((factor[0][0], factor[1][0])), (later[0][0], later[1][0]))
-    return d_factor, later, d_start
+    real, imag = unless(reset[:, None], _times(_conjugate((before[0], before[1])), later))
+    d_start = unless(reset[0], _times(conjugate, (later[0][0], later[1][0])))
+    return (jnp.sum(real, 0), jnp.sum(imag, 0)), None, later, d_start
 
 
 linear_recurrence.defvjp(_forward, _backward)

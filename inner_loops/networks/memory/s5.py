@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from inner_loops.networks.memory.recurrence import Pair, advanced, linear_recurrence
+from inner_loops.networks.memory.recurrence import Pair, advanced, linear_recurrence, unless
 from inner_loops.networks.memory.state_space import DECAY, hippo_modes, zero_order_hold
 from metalab.components import component, number, static
 
@@ -105,7 +105,7 @@ class S5:
         """One step, see ``SequenceCore``."""
 
         def once(factor: Pair, drive: Pair, start: Pair) -> Pair:
-            return advanced(_unless(reset, factor), start, drive)
+            return advanced(unless(reset, factor), start, drive)
 
         return through(params, carry, inputs, once)
 
@@ -115,7 +115,7 @@ class S5:
         """``T`` steps in parallel, see ``SequenceCore``."""
 
         def along(factor: Pair, drive: Pair, start: Pair) -> Pair:
-            return linear_recurrence(_unless(reset[:, None], factor), drive, start)
+            return linear_recurrence(factor, reset, drive, start)
 
         return through(params, carry, inputs, along)
 
@@ -175,8 +175,3 @@ def _layer(layer: S5Layer, start: Pair, features: Array, recurrence: Recurrence)
 def _normalized(features: Array) -> Array:
     centred = features - jnp.mean(features, axis=-1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + _EPS)
-
-
-def _unless(reset: Array, factor: Pair) -> Pair:
-    """The factor, zero where the state is emptied."""
-    return jnp.where(reset, 0.0, factor[0]), jnp.where(reset, 0.0, factor[1])
