@@ -1,6 +1,6 @@
 """Seconds of a learning pass over whole sequences: S5 against a GRU of equal width.
 
-    python -m benchmarks.memory [--lengths 32 128 512 2048] [--envs 8] [--width 64] [--repeats 15]
+    python -m benchmarks.memory [--lengths 32 128 512 2048] [--envs 8] [--width 64] [--cores s5]
 
 The case: the gradient of a loss on all features by all parameters, as PPO takes it of one minibatch: one
 layer each, S5 with a state as large as its width, resets at random. Beside it S5 with its states computed by
@@ -66,6 +66,9 @@ class AssociativeS5(S5):
         return through(params, carry, inputs, along)
 
 
+CORES = {"s5": S5, "s5-associative": AssociativeS5, "s5-stepwise": StepwiseS5}
+
+
 def main() -> None:
     """Measures and prints a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -75,13 +78,11 @@ def main() -> None:
         "--width", type=int, default=64, help="features, and real numbers in S5's state; even"
     )
     parser.add_argument("--repeats", type=int, default=15, help="measurements of each; the median is shown")
+    parser.add_argument("--cores", nargs="+", default=list(CORES), choices=CORES, help="beside the GRU")
     options = parser.parse_args()
     load = load_average()
-    cores = {
-        "gru": GRU(width=options.width),
-        "s5": S5(width=options.width, state_size=options.width, layers=1),
-        "s5, associative scan": AssociativeS5(width=options.width, state_size=options.width, layers=1),
-        "s5, step by step": StepwiseS5(width=options.width, state_size=options.width, layers=1),
+    cores = {"gru": GRU(width=options.width)} | {
+        name: CORES[name](width=options.width, state_size=options.width, layers=1) for name in options.cores
     }
     rows = []
     for length in options.lengths:

@@ -242,6 +242,7 @@ def test_the_meta_gradient_equals_central_differences(core, mode):
         agent = agent_in(
             core=dataclasses.replace(SMALL[core], width=4),
             network=TowerNetwork(hidden_sizes=()),
+            optimizer=Sgd(learning_rate=0.02),
             num_envs=2,
             minibatches=2,
             rollout_length=4,
