@@ -162,11 +162,10 @@ def test_the_probes_values_are_found(lives, name, n_step):
 
 def test_the_replay_remembers_the_phase_before():
     """A phase is 256 steps of each environment: at update 60 the second one has lasted for 224 of them."""
-    agent = dataclasses.replace(NETWORK, discount=0.0, capacity=2048)
-    for capacity, remembers in ((2048, True), (32, False)):
-        life = raised(dataclasses.replace(agent, capacity=capacity, warmup=32), 60, {"phases": PHASES})
-        found = NETWORK._values(life["phases"].learner.params, Probe().observations)
-        assert np.allclose(found, PHASES.action_values(0.0), atol=0.05) == remembers, found
+    agent = dataclasses.replace(NETWORK, discount=0.0, capacity=2048, warmup=32)
+    life = raised(agent, 60, {"phases": PHASES})
+    found = NETWORK._values(life["phases"].learner.params, Probe().observations)
+    np.testing.assert_allclose(found, PHASES.action_values(0.0), atol=0.05)
 
 
 def test_vmapped_equals_single_and_jit_equals_no_jit():
