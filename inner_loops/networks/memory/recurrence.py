@@ -58,8 +58,8 @@ def _states(factor: Pair, reset: Array, drive: Pair, start: Pair, reverse: bool 
     """``linear_recurrence``, or the same from the last step to the first."""
     length = reset.shape[0]
     size = math.isqrt(length - 1) + 1
-    resets, *drives = (_in_blocks(leaf, size) for leaf in (reset[:, None], *drive))
-    zeros = jnp.zeros_like(drives[0][0])
+    resets, real, imag = (_in_blocks(leaf, size) for leaf in (reset[:, None], *drive))
+    zeros = jnp.zeros_like(real[0])
 
     def within(carry: tuple[Pair, Pair], xs: tuple[Array, Array, Array]) -> tuple[Any, Any]:
         state, power = carry
@@ -70,14 +70,14 @@ def _states(factor: Pair, reset: Array, drive: Pair, start: Pair, reverse: bool 
         return advanced(unless(block[0], power), state, block[1]), state
 
     one = (jnp.ones_like(factor[0]), jnp.zeros_like(factor[0]))
-    xs = (resets, *drives)
-    (last, power), (states, powers) = jax.lax.scan(within, ((zeros, zeros), one), xs, reverse=reverse)
+    begin = ((zeros, zeros), one)
+    (last, power), (states, powers) = jax.lax.scan(within, begin, (resets, real, imag), reverse=reverse)
     # What came into a block reaches its steps up to the first reset.
     cut = jax.lax.cummax(resets.astype(jnp.int32), axis=0, reverse=reverse) > 0
     before = jax.lax.scan(across, start, (cut[0 if reverse else -1], last), reverse=reverse)[1]
     reached = unless(cut, (powers[0][:, None], powers[1][:, None]))
-    real, imag = (_in_sequence(leaf, length) for leaf in advanced(reached, before, states))
-    return real, imag
+    whole = advanced(reached, before, states)
+    return _in_sequence(whole[0], length), _in_sequence(whole[1], length)
 
 
 def _forward(factor: Pair, reset: Array, drive: Pair, start: Pair) -> tuple[Pair, tuple[Any, ...]]:
