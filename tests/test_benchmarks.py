@@ -134,6 +134,7 @@ def test_a_loops_body_is_its_instructions_and_the_loops_inside() -> None:
         loop_body(PROGRAM, 8)
 
 
+@pytest.mark.slow
 def test_a_step_of_a_rollout_is_few_instructions() -> None:
     """Every instruction of the body is paid for at each step; a pool leaves no random number to draw."""
     assert ppo.rollout_step({}).instructions <= 70

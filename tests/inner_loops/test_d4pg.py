@@ -230,6 +230,7 @@ def test_nothing_is_learned_before_the_replay_holds_enough():
     assert all(moved)
 
 
+@pytest.mark.slow
 def test_vmapped_equals_single_and_jit_equals_no_jit():
     tasks = ProbeTasks(name="truncation", continuous=True)
     sizes: dict[str, Any] = {"policy_sizes": (4,), "critic_sizes": (4,), "atoms": 3, "warmup": 1}

@@ -130,6 +130,7 @@ def learned(agent: Any, key: jax.Array) -> Any:
     return learner.params, learner.target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AGENTS)
 def test_what_is_learned_is_differentiable_in_every_number(name):
     """Against central differences in float64, at one random direction of all that was learned.

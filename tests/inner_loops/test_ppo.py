@@ -205,6 +205,7 @@ def test_the_contract_is_kept(continuous, switches):
     check_inner(agent_in(tasks.environment, **switches), tasks)
 
 
+@pytest.mark.slow
 def test_vmapped_equals_single_and_jit_changes_nothing():
     agent = agent_in(num_envs=2, rollout_length=2, epochs=1, minibatches=2)
     states = stack([newborn(agent, "advantage", seed) for seed in (0, 1)])
@@ -241,6 +242,7 @@ NUMBERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["mixed", "reverse"])
 def test_the_meta_gradient_of_every_number_equals_central_differences(mode):
     """Sampled actions do not change with a step of 1e-6: the records are fixed, and every path is seen.
@@ -302,6 +304,7 @@ def test_it_finds_what_every_probe_holds():
             assert policy[place, best[place].argmax()] > 0.9, name
 
 
+@pytest.mark.slow
 def test_it_finds_the_best_continuous_actions():
     agent = as_arrays(agent_in(Probe(continuous=True), epochs=2))
     worlds = {name: PROBES[name] for name in ("action", "advantage")}

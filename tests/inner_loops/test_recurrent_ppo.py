@@ -235,6 +235,7 @@ def test_memory_ends_with_the_episode_or_lasts_for_the_lifetime(core, reset_memo
 # --- the update -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("core", "mode"), [("gru", "reverse"), ("s5", "mixed")])
 def test_the_meta_gradient_equals_central_differences(core, mode):
     """Of one update, by numbers of the loss and by one of the optimiser; actions stay as they are."""
