@@ -168,6 +168,7 @@ def test_the_replay_remembers_the_phase_before():
     np.testing.assert_allclose(found, PHASES.action_values(0.0), atol=0.05)
 
 
+@pytest.mark.slow
 def test_vmapped_equals_single_and_jit_equals_no_jit():
     agent = dataclasses.replace(TABLE, n_step=2)
     tasks = ProbeTasks(name="discounting", index=True)

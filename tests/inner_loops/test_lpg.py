@@ -92,6 +92,7 @@ def test_the_prediction_head_learns_only_through_a_later_update():
     assert jnp.linalg.norm(twice.kernel) > 0.0 and jnp.linalg.norm(twice.bias) > 0.0
 
 
+@pytest.mark.slow
 def test_gradient_is_stopped_at_the_policy_input_by_default():
     meta = learner().init_meta(jax.random.key(0))
     stopped, full = (meta_gradient(learner(stop_policy_input=stop), meta, 3) for stop in (True, False))
@@ -133,6 +134,7 @@ def lane_slice(slots, index: int):
     return jax.tree.map(lambda x: x[index : index + 1], slots)
 
 
+@pytest.mark.slow
 def test_a_broken_lifetime_is_reborn_at_the_next_outer_step():
     outer = outer_of()
     step = jax.jit(lambda key, state: outer.step(key, state, None))

@@ -276,6 +276,7 @@ def test_the_meta_gradient_equals_central_differences(core, mode):
             assert numeric != 0.0, name
 
 
+@pytest.mark.slow
 def test_vmapped_equals_single():
     agent = agent_in(core=SMALL["s5"], num_envs=2, minibatches=2, rollout_length=4, epochs=1)
     states = [newborn(agent, "advantage", seed) for seed in (0, 1)]
@@ -341,6 +342,7 @@ def test_it_remembers_over_a_chain_of_four(core):
     assert np.all(returns >= 0.9), returns
 
 
+@pytest.mark.slow
 def test_without_a_memory_the_chain_is_a_coin():
     returns = returns_in_chain(PPO(**CHAIN), 4, 60, 4)
     assert np.all(np.abs(returns) < 0.4), returns
