@@ -28,7 +28,7 @@ def draw(panels: Sequence[Panel]) -> Any:
     gap = 0.0 if rows == 1 else 120 / (tall * rows)
     figure = make_subplots(
         rows, columns, subplot_titles=[escaped(panel.title) for panel in panels],
-        horizontal_spacing=0.14, vertical_spacing=gap,
+        horizontal_spacing=_between(panels), vertical_spacing=gap,
     )  # fmt: skip
     shown: set[str] = set()
     for index, panel in enumerate(panels):
@@ -39,6 +39,12 @@ def draw(panels: Sequence[Panel]) -> Any:
             figure.add_traces([_rule(rule, panel, shown)], place["row"], place["col"])
         _axes(figure, panel, place)
     return finish(figure, max(tall * rows, 190 + 27 * len(shown)))
+
+
+def _between(panels: Sequence[Panel]) -> float:
+    """The share of the width between two columns: room for the names beside the right one."""
+    longest = max((len(name) for panel in panels[1::2] for _, name in panel.y_ticks or ()), default=0)
+    return min(max(0.14, 0.05 + 0.0085 * longest), 0.35)
 
 
 def finish(figure: Any, height: float) -> Any:
