@@ -26,6 +26,11 @@ class Episodes(NamedTuple):
     last: Array
     ended: Array
 
+    @property
+    def score(self) -> Array:
+        """[] mean over environments of ``last``."""
+        return jnp.mean(self.last)
+
 
 def no_episodes(num_envs: int) -> Episodes:
     """The statistics of ``num_envs`` environments at birth."""

@@ -43,12 +43,14 @@ class World(NamedTuple):
         state, obs: leaves ``[B, ...]``.
         params: of the environment, shared by all.
         episodes: statistics.
+        steps: [] int32 steps lived, over all environments.
     """
 
     state: PyTree
     obs: Array
     params: PyTree
     episodes: Episodes
+    steps: Array
 
 
 class Experience(NamedTuple):
@@ -67,7 +69,7 @@ def new_world(environment: Environment, key: Array, params: PyTree, num_envs: in
     """``num_envs`` environments at the beginning of an episode."""
     reset = jax.vmap(environment.reset, (0, None))
     obs, state = reset(jax.random.split(key, num_envs), params)
-    return World(state, obs, params, no_episodes(num_envs))
+    return World(state, obs, params, no_episodes(num_envs), jnp.zeros((), jnp.int32))
 
 
 def act(
@@ -124,7 +126,8 @@ def act_and_learn(
     carry = (world.obs, world.state, agent)
     (obs, state, agent), (steps, score) = jax.lax.scan(body, carry, (keys, noise))
     episodes = count_episodes(world.episodes, score, steps.terminated | steps.truncated)
-    return World(state, obs, world.params, episodes), agent, steps
+    lived = world.steps + length * num_envs
+    return World(state, obs, world.params, episodes, lived), agent, steps
 
 
 def check_warmup(warmup: Any, capacity: int) -> None:

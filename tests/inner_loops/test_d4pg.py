@@ -195,8 +195,9 @@ def test_actions_are_filed_in_unit_range_and_done_in_the_environment_s():
 
     def live(key):
         first = agent.init(key, (), tasks.sample(key))
-        second, _ = agent._act(key, first)
-        return second, agent._act(key, agent._act(key, second)[0])[0]
+        second = agent.step(key, (), first, None)[0]
+        third = agent.step(key, (), second, None)[0]
+        return second, agent.step(key, (), third, None)[0]
 
     second, last = jax.jit(live)(jax.random.key(0))
     torque = second.world.state.last_u

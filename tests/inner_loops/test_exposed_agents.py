@@ -119,7 +119,13 @@ def learned(agent: Any, key: jax.Array) -> Any:
     state = agent.init(key, (), tasks_of(agent).sample(key))
     if isinstance(agent, QLearning):
         learn = lambda table, step: (  # noqa: E731
-            updated_table(table, step, agent.learning_rate, agent.discount, state.action_mask),
+            updated_table(
+                table,
+                step,
+                agent.learning_rate,
+                agent.discount,
+                agent.environment.action_mask(state.world.params),
+            ),
             None,
         )
         return jax.lax.scan(learn, state.table, steps)[0]
