@@ -10,6 +10,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "dqn": "inner_loops.dqn:DQN",
         "d4pg": "inner_loops.d4pg:D4PG",
         "q_learning": "inner_loops.q_learning:QLearning",
+        "datarater": "inner_loops.datarater:DataRater",
     },
     "rule": {
         "a2c": "inner_loops.update_rules.a2c:A2C",
@@ -49,5 +50,42 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "gymnax_tasks": "inner_loops.tasks.gymnax_tasks:GymnaxTasks",
         "hyperparameter_bandit": "inner_loops.tasks.hyperparameter_bandit:HyperparameterBandit",
         "wrapped_tasks": "inner_loops.tasks.wrapped_tasks:WrappedTasks",
+        "taught_by_examples": "inner_loops.tasks.taught_by_examples:TaughtByExamples",
+    },
+    "model": {
+        "language_model": "inner_loops.language_model:LanguageModel",
+        "classifier": "inner_loops.models:Classifier",
+    },
+    "rater": {
+        "transformer": "inner_loops.raters:TransformerRater",
+        "feature": "inner_loops.raters:FeatureRater",
+    },
+    "selection": {
+        "softmax": "inner_loops.selections:Softmax",
+        "everything": "inner_loops.selections:Everything",
+        "top_rated": "inner_loops.selections:TopRated",
+        "random_discard": "inner_loops.selections:RandomDiscard",
+        "least_perplexing": "inner_loops.selections:LeastPerplexing",
+        "least_corrupted": "inner_loops.selections:LeastCorrupted",
+    },
+    "stream": {
+        "text": "inner_loops.data.text:TextStream",
+        "noisy_digits": "inner_loops.data.labelled:NoisyDigits",
+    },
+    "corpus": {
+        "python": "inner_loops.data.corpora:PythonCorpus",
+        "files": "inner_loops.data.corpora:FileCorpus",
+    },
+    "tokenizer": {
+        "bytes": "inner_loops.data.tokenizers:Bytes",
+        "byte_pairs": "inner_loops.data.tokenizers:BytePairs",
+    },
+    "corruption": {
+        "unigram_noise": "inner_loops.data.corruptions:UnigramNoise",
+        "shuffled_lines": "inner_loops.data.corruptions:ShuffledLines",
+        "repetition": "inner_loops.data.corruptions:Repetition",
+        "boilerplate": "inner_loops.data.corruptions:Boilerplate",
+        "foreign_script": "inner_loops.data.corruptions:ForeignScript",
+        "chain": "inner_loops.data.corruptions:Chain",
     },
 }

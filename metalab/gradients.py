@@ -9,6 +9,10 @@ loop's choice (``differentiate_in``):
   derivative of the full gradient along ``(v, 0)``. No activation of the inner backward pass is stored
   (Kemaev et al. 2025, arXiv:2505.00793).
 * ``reverse``: reverse over reverse, as plain ``jax.grad`` does it.
+
+Every inner gradient carries a name, so that a rematerialised inner update may keep it
+(``metalab.lifetimes.unroll``): one array the size of the parameters then spares the backward pass a second
+forward and backward pass of the inner loss.
 """
 
 from __future__ import annotations
@@ -21,13 +25,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 
 from metalab.protocols import PyTree
 from metalab.trees import all_finite
 
-__all__ = ["MODES", "differentiate_in", "guard", "inner_grad"]
+__all__ = ["INNER_GRADIENT", "MODES", "differentiate_in", "guard", "inner_grad"]
 
 MODES = ("mixed", "reverse")
+INNER_GRADIENT = "metalab_inner_gradient"  # the name of every inner gradient, for rematerialisation
 _mode: contextvars.ContextVar[str] = contextvars.ContextVar("metalab_inner_gradient_mode", default="mixed")
 
 
@@ -37,12 +43,22 @@ def differentiate_in(mode: str) -> Iterator[None]:
 
     Raises:
         ValueError: the mode is none of ``MODES``.
+        TypeError: in mixed mode an inner loss closes over a value that is differentiated: its gradient
+            would be lost.
     """
     if mode not in MODES:
         raise ValueError(f"unknown mode of differentiation {mode!r}: expected one of {', '.join(MODES)}")
     token = _mode.set(mode)
     try:
         yield
+    except (TypeError, jax.errors.UnexpectedTracerError) as error:
+        if mode == "mixed" and _tells_of_closure(error):
+            raise TypeError(
+                "an inner loss closes over a value that depends on the meta-parameters, and mixed mode would "
+                "lose its gradient: make it an argument, inner_grad(loss)(params, value), or differentiate "
+                "in reverse mode"
+            ) from error
+        raise
     finally:
         _mode.reset(token)
 
@@ -52,13 +68,22 @@ def inner_grad(loss: Callable[..., Array]) -> Callable[..., PyTree]:
 
     Args:
         loss: ``loss(theta, *args) -> []``. Everything that the result is to be differentiated by must be an
-            argument: in mixed mode JAX refuses a differentiated value that ``loss`` closes over.
+            argument: in mixed mode a differentiated value that ``loss`` closes over is refused (by
+            ``differentiate_in``, in words).
 
     Returns:
         ``gradient(theta, *args)``, a pytree like ``theta``.
     """
-    if _mode.get() == "reverse":
-        return jax.grad(loss)
+    gradient = jax.grad(loss) if _mode.get() == "reverse" else _forward_over_reverse(loss)
+
+    def named(theta: PyTree, *args: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: checkpoint_name(leaf, INNER_GRADIENT), gradient(theta, *args))
+
+    return named
+
+
+def _forward_over_reverse(loss: Callable[..., Array]) -> Callable[..., PyTree]:
+    """``jax.grad(loss)`` whose own reverse pass is a forward-mode product."""
 
     @jax.custom_vjp
     def gradient(theta: PyTree, *args: PyTree) -> PyTree:
@@ -78,6 +103,11 @@ def inner_grad(loss: Callable[..., Array]) -> Callable[..., PyTree]:
 
     gradient.defvjp(forward, backward)
     return gradient
+
+
+def _tells_of_closure(error: Exception) -> bool:
+    """JAX refuses a closed-over value at once (its tracer has escaped), or inside of a scan by a rule."""
+    return isinstance(error, jax.errors.UnexpectedTracerError) or "closed-over value" in str(error)
 
 
 @jax.custom_vjp

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
+from metalab.gradients import INNER_GRADIENT
 from metalab.protocols import (
     AdaptiveTaskDistribution,
     Evaluation,
@@ -57,6 +58,7 @@ def unroll(
     batches: PyTree = None,
     remaining: Array | None = None,
     remat: bool = False,
+    keep_gradients: bool = False,
 ) -> tuple[PyTree, StepOut]:
     """Runs ``length`` inner updates of one lifetime.
 
@@ -70,6 +72,7 @@ def unroll(
         remaining: [] int32, updates left in this life: later ones leave the state as it is and report
             zeros. None: the whole stretch is lived.
         remat: recompute each update in the backward pass, but for what the loop marked with ``keep``.
+        keep_gradients: with ``remat``, store the inner gradients as well.
 
     Returns:
         The state after the stretch and the ``StepOut``s, leaves ``[K, ...]``.
@@ -87,7 +90,8 @@ def unroll(
         )
 
     if remat:
-        policy = jax.checkpoint_policies.save_only_these_names(_KEPT)
+        stored = (_KEPT, INNER_GRADIENT) if keep_gradients else (_KEPT,)
+        policy = jax.checkpoint_policies.save_only_these_names(*stored)
         body = jax.checkpoint(body, policy=policy, prevent_cse=False)  # inside scan: nothing to merge with
     keys = jax.random.split(key, length)
     return jax.lax.scan(body, state, (keys, jnp.arange(length), batches))
@@ -122,18 +126,21 @@ def born(
     memory: PyTree,
     num_slots: int,
     stagger: bool = True,
+    stratify: bool = False,
 ) -> Slots:
     """Fills ``num_slots`` slots with newborn learners.
 
     With ``stagger`` the first ages are uniform over the lifetime, so that from then on the slots are at all
     phases of life: in phase, an outer step would see one training phase at a time. A staggered first life
-    is shorter by its first age. Without it all slots die together for ever.
+    is shorter by its first age. Without it all slots die together for ever. With ``stratify`` the first ages
+    are spaced evenly, slot ``i`` at ``i / P`` of its lifetime: a handful of slots drawn at random may crowd.
     """
     birth_key, age_key = jax.random.split(key)
     slots = _newborn(inner, tasks, birth_key, meta, memory, num_slots)
     if not stagger:
         return slots
-    fraction = jax.random.uniform(age_key, (num_slots,))
+    drawn = jax.random.uniform(age_key, (num_slots,))
+    fraction = jnp.arange(num_slots) / num_slots if stratify else drawn
     return slots._replace(age=jnp.floor(fraction * slots.lifetime).astype(jnp.int32))
 
 

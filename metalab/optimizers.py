@@ -44,8 +44,11 @@ class Sgd:
 class Adam:
     """Adam (Kingma & Ba 2015, arXiv:1412.6980) with clipping by global norm and a cosine schedule.
 
-    ``differentiable`` stops the gradient at the second moment and adds ``eps`` inside the root: without
-    that the derivative of the update is infinite wherever a coordinate's gradient is exactly zero.
+    The derivative of the update is infinite wherever a coordinate's gradient is exactly zero. To
+    differentiate through Adam exactly, give ``eps_root``, which is added inside the root (1e-8; it shortens
+    the steps of coordinates whose gradient is well below its square root). ``differentiable`` stops the
+    gradient at the second moment instead, and adds ``eps**2`` inside the root.
+    The rate rises linearly to its peak over ``warmup_steps``, which come before the cosine cycles.
     ``decay_steps`` is the length of one cosine cycle from ``learning_rate`` down to ``final_fraction`` of
     it; each of the ``cycles`` restarts warm, at ``restart_fraction`` of the last peak.
     """
@@ -54,37 +57,46 @@ class Adam:
     b1: float = number(0.9, doc="decay of the first moment", at_least=0.0, below=1.0)
     b2: float = number(0.999, doc="decay of the second moment", at_least=0.0, below=1.0)
     eps: float = number(1e-8, doc="added to the root of the second moment", above=0.0)
+    eps_root: float = number(0.0, doc="added to the second moment, inside its root", at_least=0.0)
     max_grad_norm: float | None = number(None, doc="clip the gradient to this global norm", above=0.0)
+    warmup_steps: float | None = number(None, doc="steps of a linear rise to the peak", above=0.0)
     decay_steps: float | None = number(None, doc="length of one cosine cycle in steps", above=0.0)
     final_fraction: float = number(0.0, doc="rate at a cycle's end, of its peak", at_least=0.0, at_most=1.0)
     cycles: int = static(1, doc="cosine cycles; a new one restarts warm", at_least=1)
     restart_fraction: float = number(0.5, doc="peak of a cycle, of the one before", above=0.0, at_most=1.0)
     weight_decay: float = number(0.0, doc="decoupled weight decay", at_least=0.0)
-    differentiable: bool = static(False, doc="safe to differentiate through")
+    differentiable: bool = static(False, doc="safe to differentiate through, its second moment a constant")
 
     def make(self, learning_rate: Array | float | None = None) -> optax.GradientTransformation:
         """See ``OptimizerSettings``."""
         rate = self.learning_rate if learning_rate is None else learning_rate
         if self.differentiable:
-            scale = _scale_by_stopped_adam(self.b1, self.b2, self.eps)
+            scale = _scale_by_stopped_adam(self.b1, self.b2, self.eps, self.eps_root)
         else:
-            scale = optax.scale_by_adam(self.b1, self.b2, self.eps)
+            scale = optax.scale_by_adam(self.b1, self.b2, self.eps, self.eps_root)
         decay = optax.add_decayed_weights(self.weight_decay)
         return optax.chain(_clip(self.max_grad_norm), scale, decay, self._scale(rate))
 
     def _scale(self, rate: Array | float) -> optax.GradientTransformation:
-        if self.decay_steps is None:
+        if self.decay_steps is None and self.warmup_steps is None:
             return optax.scale_by_learning_rate(rate)
-        length = self.decay_steps
 
-        def schedule(count: Any) -> Array:
-            cycle = jnp.minimum(jnp.floor(count / length), self.cycles - 1)
-            phase = jnp.clip(count / length - cycle, 0.0, 1.0)
-            shape = 0.5 * (1.0 + jnp.cos(jnp.pi * phase))
-            peak = rate * self.restart_fraction**cycle
-            return peak * (self.final_fraction + (1.0 - self.final_fraction) * shape)
+        def schedule(count: Any) -> Any:
+            if self.warmup_steps is None:
+                return self._cosine(rate, count)
+            risen = jnp.minimum((count + 1.0) / self.warmup_steps, 1.0)
+            return risen * self._cosine(rate, jnp.maximum(count - self.warmup_steps, 0.0))
 
         return optax.scale_by_learning_rate(schedule)
+
+    def _cosine(self, rate: Array | float, count: Any) -> Array | float:
+        if self.decay_steps is None:
+            return rate
+        cycle = jnp.minimum(jnp.floor(count / self.decay_steps), self.cycles - 1)
+        phase = jnp.clip(count / self.decay_steps - cycle, 0.0, 1.0)
+        shape = 0.5 * (1.0 + jnp.cos(jnp.pi * phase))
+        peak = rate * self.restart_fraction**cycle
+        return peak * (self.final_fraction + (1.0 - self.final_fraction) * shape)
 
 
 def _clip(max_norm: Array | float | None) -> optax.GradientTransformation:
@@ -102,7 +114,7 @@ def _clip(max_norm: Array | float | None) -> optax.GradientTransformation:
 
 
 def _scale_by_stopped_adam(
-    b1: Array | float, b2: Array | float, eps: Array | float
+    b1: Array | float, b2: Array | float, eps: Array | float, eps_root: Array | float
 ) -> optax.GradientTransformation:
     base = optax.scale_by_adam(b1, b2, eps)
 
@@ -117,7 +129,7 @@ def _scale_by_stopped_adam(
         )
 
         def scaled(m: Array, v: Array) -> Array:
-            root = jnp.sqrt(v / (1 - b2**count) + eps**2)
+            root = jnp.sqrt(v / (1 - b2**count) + eps**2 + eps_root)
             return (m / (1 - b1**count)) / jax.lax.stop_gradient(root)
 
         new_state = optax.ScaleByAdamState(count=count, mu=mu, nu=nu)

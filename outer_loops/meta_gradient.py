@@ -3,6 +3,15 @@
 The meta-gradient of the mean over slots is one gradient (a shared recurrent core's weight gradient becomes
 one product over all slots). ``max_slot_norm`` asks for one gradient per slot instead, clipped and masked
 before the mean: dearer, for when a few lifetimes dominate.
+
+``per_slot_optimizer`` gives every lifetime an optimiser state of its own and averages the *updates* of the
+meta-parameters instead of the gradients, so that one noisy lifetime moves them no further than any other
+(Calian et al. 2025, arXiv:2505.17895, algorithm 1). A slot keeps its optimiser state when it is reborn; one
+whose gradient is not finite has no say in that step.
+
+The memory of a truncation: with ``remat`` and mixed differentiation only parameters and optimiser states of
+each inner update are stored; ``keep_gradients`` stores the inner gradients as well, which spares the backward
+pass their recomputation (Kemaev et al. 2025, arXiv:2505.00793).
 """
 
 from __future__ import annotations
@@ -29,7 +38,7 @@ class MetaGradientState(NamedTuple):
 
     Attributes:
         meta: meta-parameters.
-        optimizer: the meta-optimiser's state.
+        optimizer: the meta-optimiser's state; leaves ``[P, ...]`` with one for each slot.
         slots: lifetimes in flight.
         memory: of an adaptive task distribution, else ().
     """
@@ -52,19 +61,36 @@ class MetaGradient:
         Adam(learning_rate=1e-4), doc="moves the meta-parameters", group="optimizer"
     )
     stagger: bool = static(True, doc="spread first ages over the lifetime")
+    stratify: bool = static(False, doc="space the first ages evenly instead of drawing them")
     differentiation: str = static("mixed", doc="how inner gradients are differentiated", choices=MODES)
     remat: bool = static(True, doc="recompute each inner update in the backward pass")
+    keep_gradients: bool = static(False, doc="with remat, store the inner gradients")
+    per_slot_optimizer: bool = static(
+        False, doc="an optimiser state for each lifetime, and the mean of their updates"
+    )
     max_slot_norm: float | None = number(
         None, doc="clip each lifetime's own meta-gradient to this norm before the mean", above=0.0
     )
+
+    def __post_init__(self) -> None:
+        if self.per_slot_optimizer and self.max_slot_norm is not None:
+            raise ValueError(
+                "max_slot_norm beside per_slot_optimizer: each lifetime's optimiser clips its own gradient; "
+                "set optimizer.max_grad_norm instead"
+            )
 
     def init(self, key: Array) -> MetaGradientState:
         """Fresh meta-parameters and newborn slots."""
         meta_key, born_key = jax.random.split(key)
         meta = self.inner.init_meta(meta_key)
         memory = init_memory(self.tasks)
-        slots = born(self.inner, self.tasks, born_key, meta, memory, self.num_slots, self.stagger)
-        return MetaGradientState(meta, self.optimizer.make().init(meta), slots, memory)
+        slots = born(
+            self.inner, self.tasks, born_key, meta, memory, self.num_slots, self.stagger, self.stratify
+        )
+        optimizer = self.optimizer.make().init(meta)
+        if self.per_slot_optimizer:
+            optimizer = jax.tree.map(lambda leaf: jnp.stack([leaf] * self.num_slots), optimizer)
+        return MetaGradientState(meta, optimizer, slots, memory)
 
     def step(
         self, key: Array, state: MetaGradientState, data: PyTree
@@ -78,16 +104,13 @@ class MetaGradient:
         slots = rebirth(self.inner, self.tasks, birth_key, state.meta, state.memory, state.slots)
         keys = jax.random.split(unroll_key, self.num_slots)
         with differentiate_in(self.differentiation):
-            gradient, (inner_states, evaluation, metrics) = self._gradient(state.meta, keys, slots, data)
-        finite = all_finite(gradient)
-        updates, optimizer = self.optimizer.make().update(gradient, state.optimizer, state.meta)
-        meta = optax.apply_updates(state.meta, updates)
+            gradient, (inner_states, evaluation) = self._gradient(state.meta, keys, slots, data)
+        meta, optimizer, metrics = self._moved(gradient, state)
         new_slots = advance(slots, inner_states, self.truncation, evaluation.broken)
         ended = new_slots.age >= new_slots.lifetime
-        metrics |= slot_metrics(evaluation, ended) | {"meta_grad_norm": optax.global_norm(gradient)}
         memory = taught(self.tasks, state.memory, slots, evaluation, ended)
-        kept = select(finite, (meta, optimizer), (state.meta, state.optimizer))
-        return MetaGradientState(*kept, new_slots, memory), metrics
+        metrics = slot_metrics(evaluation, ended) | metrics
+        return MetaGradientState(meta, optimizer, new_slots, memory), metrics
 
     def meta_params(self, state: MetaGradientState) -> PyTree:
         """The current meta-parameters."""
@@ -105,7 +128,15 @@ class MetaGradient:
             remaining = slot.lifetime - slot.age
             inner, length = self.inner, self.truncation
             state, outs = unroll(
-                inner, unroll_key, meta, slot.state, length, batches, remaining, remat=self.remat
+                inner,
+                unroll_key,
+                meta,
+                slot.state,
+                length,
+                batches,
+                remaining,
+                remat=self.remat,
+                keep_gradients=self.keep_gradients,
             )
             state, evaluation = inner.evaluate(evaluate_key, meta, state, outs, batches)
             if evaluation.loss is None:
@@ -119,21 +150,29 @@ class MetaGradient:
             return loss, (jax.lax.stop_gradient(state), jax.lax.stop_gradient(evaluation))
 
         axes = (None, 0, 0, None if data is None else 0)
-        if self.max_slot_norm is None:
+        if self.max_slot_norm is None and not self.per_slot_optimizer:
 
             def total(meta: PyTree):
                 losses, aux = jax.vmap(lifetime, axes)(meta, keys, slots, data)
                 # The sum, not the mean: bounds on a lifetime's cotangent must not depend on P.
                 return jnp.sum(losses), aux
 
-            gradient, (states, evaluation) = jax.grad(total, has_aux=True)(meta)
-            metrics = {}
-        else:
-            per_slot, (states, evaluation) = jax.vmap(jax.grad(lifetime, has_aux=True), axes)(
-                meta, keys, slots, data
-            )
-            gradient, metrics = _clipped_sum(per_slot, self.max_slot_norm)
-        return jax.tree.map(lambda g: g / self.num_slots, gradient), (states, evaluation, metrics)
+            return jax.grad(total, has_aux=True)(meta)
+        return jax.vmap(jax.grad(lifetime, has_aux=True), axes)(meta, keys, slots, data)
+
+    def _moved(self, gradient: PyTree, state: MetaGradientState) -> tuple[PyTree, PyTree, dict[str, Array]]:
+        """Meta-parameters and optimiser after one step; ``gradient`` is a sum, or one for each slot."""
+        metrics: dict[str, Array] = {}
+        if self.per_slot_optimizer:
+            updates, optimizer, metrics = _mean_of_updates(self.optimizer, gradient, state)
+            return optax.apply_updates(state.meta, updates), optimizer, metrics
+        if self.max_slot_norm is not None:
+            gradient, metrics = _clipped_sum(gradient, self.max_slot_norm)
+        gradient = jax.tree.map(lambda g: g / self.num_slots, gradient)
+        metrics["meta_grad_norm"] = optax.global_norm(gradient)
+        updates, optimizer = self.optimizer.make().update(gradient, state.optimizer, state.meta)
+        moved = (optax.apply_updates(state.meta, updates), optimizer)
+        return *select(all_finite(gradient), moved, (state.meta, state.optimizer)), metrics
 
 
 def _name(inner: InnerLoop) -> str:
@@ -150,6 +189,27 @@ def _clipped_sum(per_slot: PyTree, max_norm: Array | float) -> tuple[PyTree, dic
         clean = jnp.where(jnp.isfinite(leaf), leaf, 0.0)
         return jnp.tensordot(scale.astype(leaf.dtype), clean, axes=1)
 
-    finite_norms = jnp.where(jnp.isfinite(norms), norms, 0.0)
-    metrics = {"slot_grad_norm_median": jnp.median(finite_norms), "slot_grad_norm_max": jnp.max(finite_norms)}
-    return jax.tree.map(combine, per_slot), metrics
+    return jax.tree.map(combine, per_slot), _norms_of_slots(norms)
+
+
+def _mean_of_updates(
+    settings: OptimizerSettings, per_slot: PyTree, state: MetaGradientState
+) -> tuple[PyTree, PyTree, dict[str, Array]]:
+    """The mean of what the sound slots' own optimisers would do; a broken one keeps its state."""
+    norms = jax.vmap(optax.global_norm)(per_slot)
+    sound = jnp.isfinite(norms)
+    make_update = jax.vmap(settings.make().update, in_axes=(0, 0, None))
+    updates, optimizer = make_update(per_slot, state.optimizer, state.meta)
+    count = jnp.maximum(jnp.sum(sound), 1)
+
+    def mean(leaf: Array) -> Array:
+        return jnp.sum(select(sound, leaf, jnp.zeros_like(leaf)), axis=0) / count.astype(leaf.dtype)
+
+    metrics = {"meta_grad_norm": optax.global_norm(jax.tree.map(mean, per_slot))}
+    updates = jax.tree.map(mean, updates)
+    return updates, select(sound, optimizer, state.optimizer), metrics | _norms_of_slots(norms)
+
+
+def _norms_of_slots(norms: Array) -> dict[str, Array]:
+    finite = jnp.where(jnp.isfinite(norms), norms, 0.0)
+    return {"slot_grad_norm_median": jnp.median(finite), "slot_grad_norm_max": jnp.max(finite)}

@@ -16,6 +16,10 @@ from metalab.exposure import Exposed, learner_class
 __all__ = ["build_component", "build_learner", "build_outer", "build_tasks", "merge", "to_config"]
 
 
+# What a learner has from its tasks: an agent its environment, a model its examples.
+_OF_TASKS = ("environment", "stream")
+
+
 def build_component(
     config: Any,
     group: str,
@@ -66,16 +70,13 @@ def build_tasks(config: Mapping[str, Any], path: str = "tasks") -> Any:
 
 
 def build_learner(config: Mapping[str, Any], tasks: Any, path: str = "inner") -> Any:
-    """The inner loop of a mapping, in the world of ``tasks`` unless the file names another environment.
+    """The inner loop of a mapping, in the world of ``tasks``, or with their examples, unless it names others.
 
     Its key ``meta`` names the numbers that are meta-parameters, see ``metalab.config.exposing``.
     """
     cls = _class(require_mapping(config, path, "a mapping such as {kind: actor_critic}"), "inner", path, None)
-    bound = {}
-    if "environment" in specs(cls):
-        environment = getattr(tasks, "environment", None)
-        if environment is not None:
-            bound["environment"] = environment
+    shared = {name: getattr(tasks, name, None) for name in _OF_TASKS if name in specs(cls)}
+    bound = {name: value for name, value in shared.items() if value is not None}
     own = {key: value for key, value in config.items() if key != KEY or KEY in specs(cls)}
     learner = build_component(own, "inner", path, bound=bound)
     return learner if len(own) == len(config) else read_exposed(learner, config[KEY], join(path, KEY))
