@@ -20,11 +20,13 @@ import yaml
 
 from analysis.objectives import best_rows, objectives
 from analysis.store import TAG, StoredSweep, opened_sweep
+from metalab.curation.ratings import EXAMPLE_COLUMNS, EXAMPLES_FILE
 from metalab.errors import MetalabError
 from metalab.sweep.overview import selection_of
 
 __all__ = [
     "EXPOSED",
+    "RATING_SERIES",
     "SweepData",
     "evaluations",
     "load_sweep",
@@ -43,6 +45,7 @@ RUN_COLUMNS = (
 SERIES_COLUMNS = ("seed", "step", "metric", "value")
 EVALUATION_COLUMNS = ("seed", "set", "task", "outer_step", "update", "env_steps", "metric", "value")
 EXPOSED = "train/inner/meta/"  # before the names of exposed hyperparameters, among the series
+RATING_SERIES = "train/inner/rank_correlation"  # of ratings and cleanness, in training batches
 _Filter = list[list[tuple[str, str, Any]]]  # as pyarrow takes them: any of them, each all of its conditions
 _PROGRESS = ("sweep/objective", "sweep/best", "sweep/ended")
 
@@ -66,6 +69,7 @@ class SweepData:
         evaluations: long: ``run_id, label, kind`` and ``EVALUATION_COLUMNS``.
         settings: baseline's name to every setting tried for it and its selection score.
         progress: of the sweep as it ran: ``metric, step, value``; see ``_PROGRESS``.
+        examples: the best and worst rated texts that ``metalab rate`` found, one row a text; may be empty.
         superseded: runs of points that were run again, left aside.
     """
 
@@ -83,6 +87,7 @@ class SweepData:
     evaluations: pd.DataFrame
     settings: Mapping[str, pd.DataFrame]
     progress: pd.DataFrame
+    examples: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
     superseded: int = 0
 
     def rows(self, kind: str) -> list[dict[str, Any]]:
@@ -184,6 +189,7 @@ def load_sweep(root: Path, sweep: str, *, drawn_only: bool = False) -> SweepData
             evaluations=_gather(stored, runs, "evaluation.parquet", EVALUATION_COLUMNS, drawn.evaluations),
             settings=settings,
             progress=_progress(stored),
+            examples=_gather(stored, runs, EXAMPLES_FILE, EXAMPLE_COLUMNS, dict.fromkeys(runs["run_id"])),
             superseded=stored.superseded,
         )
 
@@ -207,7 +213,7 @@ def _drawn(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> _Wan
     """
     select, names = selection_of(config), [one.name for one in objectives(config)]
     selection = f"evaluation/{select}/return"
-    metrics = ["train/score", selection, *names]
+    metrics = ["train/score", selection, RATING_SERIES, *names]
     sets = [name.split("/")[1] for name in names if not name.startswith("train/") and name != selection]
     points = [row for row in rows if row["kind"] == "point"]
     best = {row["run_id"] for row in best_rows(config, points)[:1]}

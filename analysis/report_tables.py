@@ -16,6 +16,7 @@ __all__ = [
     "front",
     "headline",
     "normalised",
+    "rated_examples",
     "search_results",
     "settings",
     "shown",
@@ -27,6 +28,16 @@ __all__ = [
 
 MOST_ROWS = 50  # of a table on the page; the CSV file has all
 N = "n (seeds x tasks)"
+
+
+def rated_examples(frame: pd.DataFrame) -> Table:
+    """Texts that were rated best and worst."""
+    rows = [
+        [number(row["score"]), f"{100 * row['percentile']:.2f} %", row["text"], row["document"]]
+        for row in records(frame.sort_values("score", ascending=False, kind="stable"))
+    ]
+    caption = "The windows that `metalab rate` rated best and worst, of the last corpus that it rated."
+    return Table("rated_examples", caption, ["score", "percentile", "text", "document"], rows, frame)
 
 
 def size(row: dict[str, Any]) -> str:

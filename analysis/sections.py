@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import points as of_points
 from analysis import report_tables, summaries
 from analysis.frames import SweepData, records
-from analysis.plots import cost, held_out, hyperparameters, learning, search, tuning
+from analysis.plots import cost, curation, held_out, hyperparameters, learning, search, tuning
 from analysis.plots.pictures import Picture
 from analysis.systems import score_of, scoring_frame
 from analysis.tables import Table, number, with_interval
@@ -226,10 +226,22 @@ def unfinished(data: SweepData) -> Section:
     return Section("unfinished", "What did not finish", [], tables)
 
 
+def curation_section(data: SweepData) -> Section:
+    """Ratings by level, what models learn from what is kept, and texts that were rated best and worst."""
+    shown = [picture for picture in (curation.ratings(data), curation.judges(data)) if picture is not None]
+    words = [] if shown else ["No ratings were stored: no evaluation set rates or selects examples."]
+    if data.examples.empty:
+        return Section(
+            "curation", "Curation", [*words, "No corpus was rated yet: see `metalab rate`."], [], shown
+        )
+    return Section("curation", "Curation", words, [report_tables.rated_examples(data.examples)], shown)
+
+
 SECTIONS: dict[str, Callable[[SweepData], Section]] = {
     "learning_curves": learning_section,
     "held_out": held_out_section,
     "hyperparameters": hyperparameter_section,
+    "curation": curation_section,
     "cost": cost_section,
 }
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from metalab.commands import listing, reading, running, store
+from metalab.commands import curation, listing, reading, running, store
 from metalab.commands.shared import use_tracking_uri
 from metalab.errors import MetalabError
 
@@ -116,6 +116,8 @@ def _add_of_the_store(commands: argparse._SubParsersAction[argparse.ArgumentPars
     _add_devices(command)
     command.set_defaults(command=store.evaluate)
 
+    _add_of_curation(commands)
+
     command = commands.add_parser("report", help="write a sweep's report again")
     _add_sweep(command)
     command.set_defaults(command=store.report)
@@ -124,6 +126,38 @@ def _add_of_the_store(commands: argparse._SubParsersAction[argparse.ArgumentPars
     _add_root(command)
     command.add_argument("--port", type=_positive, default=5000)
     command.set_defaults(command=store.ui)
+
+
+def _add_of_curation(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("rate", help="rate the texts of a corpus with a trained rater")
+    command.add_argument("run", metavar="RUN", help="MLflow's id of a point's run")
+    _add_corpus(command)
+    text = "Parquet file to write (default: ratings.parquet); a call that was interrupted goes on"
+    command.add_argument("--output", type=Path, default=Path("ratings.parquet"), metavar="FILE", help=text)
+    text = "which of the run's meta-seeds rates (default: 0)"
+    command.add_argument("--seed", type=_whole, default=0, metavar="N", help=text)
+    text = "leave aside what an interrupted call rated"
+    command.add_argument("--fresh", action="store_true", help=text)
+    _add_root(command)
+    command.set_defaults(command=curation.rate)
+
+    command = commands.add_parser("filter", help="write the best rated share of a corpus")
+    command.add_argument("ratings", type=Path, metavar="RATINGS", help="what `metalab rate` wrote")
+    _add_corpus(command)
+    text = "of the windows, above 0 and at most 1"
+    command.add_argument("--keep", type=_share, required=True, metavar="SHARE", help=text)
+    command.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write into")
+    text = "keep by chance, as among the best of a batch of N, instead of the best of all"
+    command.add_argument("--batch", type=_positive, metavar="N", help=text)
+    command.add_argument("--seed", type=_whole, default=0, metavar="N", help="of that chance (default: 0)")
+    command.set_defaults(command=curation.filter_)
+
+
+def _add_corpus(command: argparse.ArgumentParser) -> None:
+    text = "files, folders or globs: text, .jsonl, .parquet"
+    command.add_argument("--corpus", nargs="+", required=True, metavar="GLOB", help=text)
+    text = "that holds the text, in .jsonl and .parquet (default: text)"
+    command.add_argument("--column", default="text", metavar="NAME", help=text)
 
 
 def _add_file(command: argparse.ArgumentParser) -> None:
@@ -177,6 +211,16 @@ def _at_least(least: int, text: str) -> int:
     value = int(text) if text.isascii() and text.isdecimal() else least - 1
     if value < least:
         raise argparse.ArgumentTypeError(f"expected a whole number at least {least}, got {text!r}")
+    return value
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share above 0 and at most 1, got {text!r}")
     return value
 
 

@@ -15,6 +15,8 @@ PACKAGES = ("metalab", "inner_loops", "outer_loops", "analysis")
 # What loops may know of metalab: the contract, not the engine.
 CONTRACT = {
     "metalab.components",
+    "metalab.documents",
+    "metalab.errors",
     "metalab.gradients",
     "metalab.lifetimes",
     "metalab.optimizers",

@@ -143,3 +143,28 @@ def test_settings_are_lanes() -> None:
     together = jax.vmap(lambda settings: follow(settings.make())[-1])(stack(points))
     for index, point in enumerate(points):
         chex.assert_trees_all_close(lane(together, index), follow(point.make())[-1], rtol=1e-5)
+
+
+def test_adam_needs_eps_root_to_be_differentiated_at_a_gradient_of_zero() -> None:
+    def after(scale: jax.Array, eps_root: float) -> jax.Array:
+        gradient = scale * jnp.asarray([1.0, 0.0])
+        return jnp.sum(first_update(Adam(learning_rate=0.1, eps_root=eps_root), gradient))
+
+    assert np.isnan(jax.grad(after)(jnp.asarray(2.0), 0.0))
+    # With m_hat = s and v_hat = s^2: d/ds of -r s / sqrt(s^2 + e) is -r e / (s^2 + e)^1.5, next to nothing.
+    np.testing.assert_allclose(jax.grad(after)(jnp.asarray(2.0), 1e-8), 0.0, atol=1e-5)
+    # The second coordinate: update -r scale * 0 / sqrt(e), with derivative 0 as well.
+
+
+def test_the_rate_rises_linearly_before_the_cosine() -> None:
+    # Adam's update of a constant gradient is the rate itself: 1/4, 2/4, 3/4 of it, then the whole.
+    settings = Adam(learning_rate=0.4, warmup_steps=4.0)
+    one = {"w": jnp.asarray(1.0)}
+    optimizer = settings.make()
+    state, found = optimizer.init(one), []
+    for _ in range(6):
+        update, state = optimizer.update(one, state, one)
+        found.append(-float(update["w"]))  # pyright: ignore[reportIndexIssue]
+    np.testing.assert_allclose(found, [0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rtol=1e-4)
+    both = Adam(learning_rate=0.4, warmup_steps=4.0, decay_steps=2.0)._cosine(0.4, jnp.asarray(1.0))
+    np.testing.assert_allclose(both, 0.2, rtol=1e-6)

@@ -19,7 +19,7 @@ from analysis.summaries import floors, methods, set_names
 
 __all__ = ["SCORES", "score_of", "scoring_frame"]
 
-SCORES = {"lpg": "analysis.systems.lpg"}
+SCORES = {"lpg": "analysis.systems.lpg", "datarater": "analysis.systems.datarater"}
 """Name of an inner loop or of its update rule to the module that scores it."""
 
 

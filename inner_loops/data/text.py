@@ -27,7 +27,7 @@ from metalab.components import component, part, static
 from metalab.documents import told
 from metalab.errors import ConfigError
 
-__all__ = ["TextStream", "Windows", "pack", "windows_of"]
+__all__ = ["TextStream", "Windows", "pack"]
 
 _PARTS = ("train", "outer", "validation")
 
@@ -75,6 +75,13 @@ class TextStream:
         """How many symbols there are."""
         return self.tokenizer.vocabulary
 
+    def windows_of(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """A document as windows [n, S], the last filled up with 0, and their ends [n] in bytes of UTF-8."""
+        tokens, ends = self.tokenizer.encode(text), self.tokenizer.ends(text)
+        last = np.minimum(np.arange(self.window, len(tokens) + self.window, self.window), len(tokens)) - 1
+        filled = np.pad(tokens, (0, len(last) * self.window - len(tokens)))
+        return filled.reshape(len(last), self.window), ends[last]
+
     def train(self, key: Array, count: int) -> Examples:
         """See ``Stream``."""
         return _drawn(_loaded(self)["train"], key, count)
@@ -102,12 +109,6 @@ def pack(documents: Iterable[np.ndarray], window: int) -> np.ndarray:
     joined = np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
     count = len(joined) // window
     return joined[: count * window].reshape(count, window)
-
-
-def windows_of(tokens: np.ndarray, window: int) -> np.ndarray:
-    """One document's symbols ``[n]`` as windows ``[-(-n // S), S]``, the last one filled up with 0."""
-    count = -(-len(tokens) // window)
-    return np.pad(tokens, (0, count * window - len(tokens))).reshape(count, window)
 
 
 @functools.lru_cache(maxsize=4)

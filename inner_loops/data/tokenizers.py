@@ -1,4 +1,4 @@
-"""Text to symbols and back: bytes, or a Hugging Face ``tokenizers`` file."""
+"""Text to symbols: bytes, or a Hugging Face ``tokenizers`` file."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Tokenizer(Protocol):
         """[n] int32."""
         ...
 
-    def decode(self, tokens: np.ndarray) -> str:
-        """The text of ``[n]`` symbols; those that no text encodes to are replaced."""
+    def ends(self, text: str) -> np.ndarray:
+        """[n] int64, where each symbol of the text ends, in bytes of UTF-8."""
         ...
 
 
@@ -48,9 +48,9 @@ class Bytes:
         raw = np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int32)
         return np.minimum(raw, self.symbols - 1)
 
-    def decode(self, tokens: np.ndarray) -> str:
+    def ends(self, text: str) -> np.ndarray:
         """See ``Tokenizer``."""
-        return bytes(np.asarray(tokens).astype(np.uint8)).decode("utf-8", errors="replace")
+        return np.arange(1, len(text.encode("utf-8")) + 1)
 
 
 @component
@@ -68,9 +68,10 @@ class BytePairs:
         """See ``Tokenizer``; the file's symbols are moved up by one, for 0 separates documents."""
         return np.asarray(_opened(self.path).encode(text).ids, np.int32) + 1
 
-    def decode(self, tokens: np.ndarray) -> str:
+    def ends(self, text: str) -> np.ndarray:
         """See ``Tokenizer``."""
-        return _opened(self.path).decode([int(token) - 1 for token in tokens if token > 0])
+        in_bytes = np.cumsum([0, *(len(character.encode("utf-8")) for character in text)])
+        return in_bytes[[stop for _, stop in _opened(self.path).encode(text).offsets]]
 
 
 @functools.lru_cache(maxsize=8)

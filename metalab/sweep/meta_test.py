@@ -24,7 +24,7 @@ from metalab.sweep.program import Compiler, lane_keys
 from metalab.sweep.records import interval, interval_rows, load_meta_params
 from metalab.tracking import Handle, Store, address, check_address, client_of, redacted
 
-__all__ = ["evaluate_run"]
+__all__ = ["evaluate_run", "find_run"]
 
 Curves = Mapping[str, np.ndarray]
 
@@ -50,7 +50,7 @@ def evaluate_run(run_id: str, task_names: Sequence[str], root: Path) -> list[dic
     """
     from metalab.config import build_suite
 
-    run, experiment = _find(run_id, root)
+    run, experiment = find_run(run_id, root)
     store = Store(root, experiment)
     compiler = Compiler()
     rows: list[dict[str, Any]] = []
@@ -68,7 +68,12 @@ def evaluate_run(run_id: str, task_names: Sequence[str], root: Path) -> list[dic
     return rows
 
 
-def _find(run_id: str, root: Path) -> tuple[Handle, str]:
+def find_run(run_id: str, root: Path) -> tuple[Handle, str]:
+    """A run of the store by its id, and the name of its experiment.
+
+    Raises:
+        MetalabError: there is none.
+    """
     from mlflow.exceptions import MlflowException
 
     where = address(root)
