@@ -1,4 +1,4 @@
-"""Keeping the best rated share of a corpus: the same documents in the same formats, other windows left out."""
+"""Keeping the best rated share of a corpus: the same documents and formats, other windows left out."""
 
 from __future__ import annotations
 
