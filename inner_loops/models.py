@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from inner_loops.data.labelled import Labelled
+from inner_loops.networks.perceptron import Perceptron
 from metalab.components import component, static
 from metalab.protocols import PyTree
 
@@ -52,5 +52,5 @@ class Classifier:
         """See ``Model``."""
         return 2.0 * self.hidden * (stream.num_features + stream.num_labels)
 
-    def _network(self, labels: int) -> nn.Module:
-        return nn.Sequential([nn.Dense(self.hidden), nn.relu, nn.Dense(labels, name="out")])
+    def _network(self, labels: int) -> Perceptron:
+        return Perceptron((self.hidden,), labels)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from inner_loops.data.labelled import Labelled
 from inner_loops.language_model import check_heads
+from inner_loops.networks.perceptron import Perceptron
 from inner_loops.networks.transformer import Transformer
 from metalab.components import component, static
 from metalab.protocols import PyTree
@@ -84,7 +84,7 @@ class FeatureRater:
 
     def score(self, params: PyTree, example: Labelled) -> Array:
         """See ``Rater``."""
-        size = params["body"]["params"]["first"]["kernel"].shape[0] - example.features.shape[-1]
+        size = params["body"]["params"]["hidden_0"]["kernel"].shape[0] - example.features.shape[-1]
         inputs = jnp.concatenate([example.features, jax.nn.one_hot(example.label, size)])
         features: Any = self._network().apply(params["body"], inputs)
         return features @ params["head"]
@@ -93,5 +93,5 @@ class FeatureRater:
         """See ``Rater``."""
         return 2.0 * self.hidden * (stream.num_features + stream.num_labels + self.hidden)
 
-    def _network(self) -> nn.Module:
-        return nn.Sequential([nn.Dense(self.hidden, name="first"), nn.relu, nn.Dense(self.hidden), nn.relu])
+    def _network(self) -> Perceptron:
+        return Perceptron((self.hidden, self.hidden))

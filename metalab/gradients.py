@@ -51,7 +51,7 @@ def differentiate_in(mode: str) -> Iterator[None]:
     token = _mode.set(mode)
     try:
         yield
-    except (TypeError, jax.errors.UnexpectedTracerError) as error:
+    except Exception as error:
         if mode == "mixed" and _tells_of_closure(error):
             raise TypeError(
                 "an inner loss closes over a value that depends on the meta-parameters, and mixed mode would "

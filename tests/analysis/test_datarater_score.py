@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,7 +22,7 @@ def rows(name: str, metric: str, values: dict[int, list[float]]) -> pd.DataFrame
 
 
 # Losses fall from 5: everything to 3, the judge passes 3 after half the steps, the oracle ends at 1.
-FRAME = pd.concat(
+FRAME: Any = pd.concat(
     [
         rows("ratings", "rating/auc", {0: [0.5, 0.9], 1: [0.5, 0.94]}),
         rows("ratings", "rating/level_0/mean", {0: [0.0, 1.0], 1: [0.0, 1.0]}),

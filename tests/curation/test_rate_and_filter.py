@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +87,7 @@ def test_a_corpus_is_rated_and_its_best_share_written_back(root, corpus, tmp_pat
     assert rated(root, corpus, output) == 0
     said = capsys.readouterr().out
     assert "15 windows of 5 documents; left out: 1 invalid JSON line" in said
-    frame = pd.read_parquet(output)
+    frame: Any = pd.read_parquet(output)
     assert tuple(frame.columns) == RATING_COLUMNS
     mixed = frame[frame["document"].str.endswith("mixed.txt")]
     assert mixed[["window", "start", "stop"]].to_numpy().tolist() == [[0, 0, 8], [1, 8, 16], [2, 16, 24]]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metalab.components import as_arrays
+from metalab.components import as_arrays, component
 from metalab.contracts import check_outer
 from metalab.optimizers import Adam, Sgd
 from metalab.protocols import Evaluation
@@ -32,6 +32,7 @@ def test_the_updates_of_the_slots_are_averaged_not_their_gradients() -> None:
     # rate for each of them, and so is its mean; averaged gradients would give the same here, so descent by
     # SGD with each gradient clipped to 1 tells them apart: both gradients exceed 1, and the mean moves by the
     # rate.
+    @component
     class Two(Targets):
         def sample(self, key):
             drawn = Targets(spread=0.5, lifetime=4).sample(key)
@@ -60,11 +61,12 @@ def test_every_slot_has_an_optimizer_state_that_outlives_its_lifetimes() -> None
     assert [leaf.tolist() for leaf in counts] == [[3, 3, 3]]
 
 
+@component
 class BreaksBeyondOne(Chaser):
     """Its loss is not finite where its target lies above 1."""
 
     def evaluate(self, key, meta, state, outs, batch):
-        state, evaluation = super().evaluate(key, meta, state, outs, batch)
+        state, evaluation = Chaser.evaluate(self, key, meta, state, outs, batch)
         assert evaluation.loss is not None
         # The slope of log at 0 is infinite, the loss itself is masked by the outer loop.
         loss = jnp.where(state.target > 1.0, jnp.log(0.0 * evaluation.loss), evaluation.loss)
