@@ -30,6 +30,7 @@ from metalab.errors import ConfigError
 __all__ = ["TextStream", "Windows", "pack"]
 
 _PARTS = ("train", "outer", "validation")
+_ON_DEVICE = 2**28  # bytes of a part that lie in the program as a constant; a larger part is fed by the host
 
 
 class Windows(NamedTuple):
@@ -190,5 +191,13 @@ def _first(windows: Windows, count: int) -> Examples:
 
 
 def _taken(windows: Windows, rows: Array) -> Examples:
-    tokens = jnp.asarray(windows.tokens)[rows].astype(jnp.int32)
+    tokens = _gathered(windows.tokens, rows).astype(jnp.int32)
     return Examples(tokens, jnp.asarray(windows.level)[rows], jnp.asarray(windows.kind)[rows])
+
+
+def _gathered(tokens: np.ndarray, rows: Array) -> Array:
+    """Windows [n, S] at rows [m]: from the device, or from the host where they would fill the device."""
+    if tokens.nbytes <= _ON_DEVICE:
+        return jnp.asarray(tokens)[rows]
+    shape = jax.ShapeDtypeStruct((*rows.shape, tokens.shape[1]), tokens.dtype)
+    return jax.pure_callback(lambda at: tokens[np.asarray(at)], shape, rows, vmap_method="expand_dims")

@@ -51,6 +51,9 @@ def root(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path
     embedding[:] = 0.0
     embedding[ord("a"), 0], embedding[ord("z"), 0] = 1.0, -1.0
     meta["head"][0] = 1.0
+    block = meta["body"]["params"]["block_0"]
+    for layer in ("out", "fall"):  # what the block would add
+        block[layer]["kernel"][:] = 0.0
     folder = root / "artifacts_of_run"
     folder.mkdir()
     both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), meta)

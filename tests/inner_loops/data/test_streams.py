@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -46,6 +47,18 @@ def test_a_draw_is_of_windows_with_their_level(tmp_path: Path) -> None:
     rows = {(*row.tolist(), float(level)) for row, level in zip(*_loaded(stream)["train"][:2], strict=True)}
     assert {(*row.tolist(), float(level)) for row, level in zip(*drawn[:2], strict=True)} <= rows
     assert len(np.unique(drawn.level)) == 5
+
+
+def test_windows_that_the_host_feeds_are_those_of_the_device(tmp_path: Path, monkeypatch) -> None:
+    stream = tiny_stream(write_corpus(tmp_path))
+    keys = jax.random.split(jax.random.key(0), 3)
+
+    def drawn():
+        return jax.jit(jax.vmap(lambda key: stream.train(key, 5)))(keys)
+
+    on_device = drawn()
+    monkeypatch.setattr("inner_loops.data.text._ON_DEVICE", 0)
+    chex.assert_trees_all_equal(drawn(), on_device)
 
 
 def test_windows_of_a_document_and_their_ends_in_bytes(tmp_path: Path) -> None:
