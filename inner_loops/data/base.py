@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from metalab.protocols import PyTree
 
-__all__ = ["Examples", "Stream"]
+__all__ = ["Examples", "StoredStream", "Stream", "stored"]
+
+_ON_DEVICE = 2**28  # bytes of an array that lie in the program as a constant; a larger one is fed by the host
 
 
 class Examples(NamedTuple):
@@ -47,9 +52,68 @@ class Stream(Protocol):
         ...
 
     def validation(self, count: int) -> Examples:
-        """The first examples of the part that nothing is trained on, clean."""
+        """Examples of the part that nothing is trained on, clean; always the same ones."""
         ...
 
     def rated(self, count: int) -> Examples:
-        """Examples of the same part, corrupted like the training part: for ratings to be judged by."""
+        """The same part corrupted like the training part, always the same ones: ratings are judged by it."""
         ...
+
+
+class StoredStream:
+    """A stream whose parts are arrays on the host: subclasses say where they come from.
+
+    An array of up to 256 MiB becomes a constant of the program. A larger one stays where it is, and every
+    draw fetches its rows from there while the device waits.
+    """
+
+    def parts(self) -> dict[str, Examples]:
+        """``train``, ``outer``, ``validation`` and ``rated``, as ``stored``; made once a process."""
+        raise NotImplementedError
+
+    def train(self, key: Array, count: int) -> Examples:
+        """See ``Stream``."""
+        return _drawn(self.parts()["train"], key, count)
+
+    def outer(self, key: Array, count: int) -> Examples:
+        """See ``Stream``."""
+        return _drawn(self.parts()["outer"], key, count)
+
+    def validation(self, count: int) -> Examples:
+        """See ``Stream``; spread evenly over the part, all of it if it has fewer."""
+        return _spread(self.parts()["validation"], count)
+
+    def rated(self, count: int) -> Examples:
+        """See ``Stream``; spread evenly over the part, all of it if it has fewer."""
+        return _spread(self.parts()["rated"], count)
+
+
+def stored(inputs: Any, level: Any, kind: Any) -> Examples:
+    """Examples on the host: numpy leaves ``[n, ...]``."""
+    return Examples(inputs, level, kind)
+
+
+def _drawn(part: Examples, key: Array, count: int) -> Examples:
+    return _rows_of(part, jax.random.randint(key, (count,), 0, len(part.level)))
+
+
+def _spread(part: Examples, count: int) -> Examples:
+    size = len(part.level)
+    return _rows_of(part, jnp.asarray(np.linspace(0, size - 1, min(count, size)).astype(np.int32)))
+
+
+def _rows_of(part: Examples, rows: Array) -> Examples:
+    return jax.tree.map(lambda leaf: _widened(_gathered(leaf, rows)), part)
+
+
+def _gathered(leaf: np.ndarray, rows: Array) -> Array:
+    """``[n, ...]`` at rows [m]: from the device, or from the host where it would fill the device."""
+    if leaf.nbytes <= _ON_DEVICE:
+        return jnp.asarray(leaf)[rows]
+    shape = jax.ShapeDtypeStruct((*rows.shape, *leaf.shape[1:]), leaf.dtype)
+    return jax.pure_callback(lambda at: leaf[np.asarray(at)], shape, rows, vmap_method="expand_dims")
+
+
+def _widened(leaf: Array) -> Array:
+    """Whole numbers as int32: symbols are stored in the narrowest type."""
+    return leaf.astype(jnp.int32) if jnp.issubdtype(leaf.dtype, jnp.integer) else leaf

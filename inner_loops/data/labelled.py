@@ -9,12 +9,10 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from inner_loops.data.base import Examples
+from inner_loops.data.base import Examples, StoredStream, stored
 from metalab.components import component, static
 
 __all__ = ["Labelled", "NoisyDigits"]
@@ -30,7 +28,7 @@ class Labelled(NamedTuple):
 
 
 @component
-class NoisyDigits:
+class NoisyDigits(StoredStream):
     """Handwritten digits, a share of the training labels wrong."""
 
     wrong: float = static(0.4, doc="share of the training labels that are wrong", at_least=0.0, at_most=1.0)
@@ -56,21 +54,9 @@ class NoisyDigits:
         """Digits."""
         return 10
 
-    def train(self, key: Array, count: int) -> Examples:
-        """See ``Stream``."""
-        return _drawn(_loaded(self)["train"], key, count)
-
-    def outer(self, key: Array, count: int) -> Examples:
-        """See ``Stream``."""
-        return _drawn(_loaded(self)["outer"], key, count)
-
-    def validation(self, count: int) -> Examples:
-        """See ``Stream``."""
-        return _first(_loaded(self)["validation"], count)
-
-    def rated(self, count: int) -> Examples:
-        """See ``Stream``."""
-        return _first(_loaded(self)["rated"], count)
+    def parts(self) -> dict[str, Examples]:
+        """See ``StoredStream``: ``Labelled`` images."""
+        return _loaded(self)
 
 
 @functools.lru_cache(maxsize=4)
@@ -93,15 +79,6 @@ def _loaded(stream: NoisyDigits) -> dict[str, Examples]:
     return parts
 
 
-def _labelled(features: np.ndarray, label: np.ndarray, wrong: np.ndarray) -> Examples:
+def _labelled(features: Any, label: Any, wrong: np.ndarray) -> Examples:
     kind = np.zeros(len(label), np.int32)
-    return Examples(Labelled(features, label), wrong.astype(np.float32), kind)  # pyright: ignore
-
-
-def _drawn(examples: Examples, key: Array, count: int) -> Examples:
-    rows = jax.random.randint(key, (count,), 0, len(examples.level))
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], examples)
-
-
-def _first(examples: Examples, count: int) -> Examples:
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf[:count]), examples)
+    return stored(Labelled(features, label), wrong.astype(np.float32), kind)

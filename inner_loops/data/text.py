@@ -12,14 +12,10 @@ import functools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
-from inner_loops.data.base import Examples
+from inner_loops.data.base import Examples, StoredStream, stored
 from inner_loops.data.corpora import Corpus, PythonCorpus
 from inner_loops.data.corruptions import Corruption, Facts, UnigramNoise
 from inner_loops.data.tokenizers import Bytes, Tokenizer
@@ -27,28 +23,13 @@ from metalab.components import component, part, static
 from metalab.documents import told
 from metalab.errors import ConfigError
 
-__all__ = ["TextStream", "Windows", "pack"]
+__all__ = ["TextStream", "pack"]
 
 _PARTS = ("train", "outer", "validation")
-_ON_DEVICE = 2**28  # bytes of a part that lie in the program as a constant; a larger part is fed by the host
-
-
-class Windows(NamedTuple):
-    """Windows of one part, on the host.
-
-    Attributes:
-        tokens: [n, S] symbols.
-        level: [n] float32.
-        kind: [n] int32.
-    """
-
-    tokens: np.ndarray
-    level: np.ndarray
-    kind: np.ndarray
 
 
 @component
-class TextStream:
+class TextStream(StoredStream):
     """Windows of text from a corpus, the training part corrupted to known levels."""
 
     corpus: Corpus = part(PythonCorpus(), doc="where documents come from", group="corpus")
@@ -83,21 +64,9 @@ class TextStream:
         filled = np.pad(tokens, (0, len(last) * self.window - len(tokens)))
         return filled.reshape(len(last), self.window), ends[last]
 
-    def train(self, key: Array, count: int) -> Examples:
-        """See ``Stream``."""
-        return _drawn(_loaded(self)["train"], key, count)
-
-    def outer(self, key: Array, count: int) -> Examples:
-        """See ``Stream``."""
-        return _drawn(_loaded(self)["outer"], key, count)
-
-    def validation(self, count: int) -> Examples:
-        """See ``Stream``."""
-        return _first(_loaded(self)["validation"], count)
-
-    def rated(self, count: int) -> Examples:
-        """See ``Stream``."""
-        return _first(_loaded(self)["rated"], count)
+    def parts(self) -> dict[str, Examples]:
+        """See ``StoredStream``: windows [n, S] of symbols."""
+        return _loaded(self)
 
 
 def pack(documents: Iterable[np.ndarray], window: int) -> np.ndarray:
@@ -113,7 +82,7 @@ def pack(documents: Iterable[np.ndarray], window: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4)
-def _loaded(stream: TextStream) -> dict[str, Windows]:
+def _loaded(stream: TextStream) -> dict[str, Examples]:
     """The stream's parts, read once a process: ``train``, ``outer``, ``validation`` and ``rated``."""
     clean = _clean_parts(stream)
     facts = Facts.of(clean["train"], stream.tokenizer)
@@ -159,7 +128,7 @@ def _cut(order: np.ndarray, shares: Sequence[float]) -> list[np.ndarray]:
     return np.split(order, [first, min(max(ends[1], first + 1), len(order) - 1)])
 
 
-def _corrupted(stream: TextStream, rng: np.random.Generator, tokens: np.ndarray, facts: Facts) -> Windows:
+def _corrupted(stream: TextStream, rng: np.random.Generator, tokens: np.ndarray, facts: Facts) -> Examples:
     """Every window at a level and with a corruption of its own, both equally frequent."""
     count = len(tokens)
     level = np.asarray(stream.levels, np.float32)[rng.permutation(count) % len(stream.levels)]
@@ -168,36 +137,13 @@ def _corrupted(stream: TextStream, rng: np.random.Generator, tokens: np.ndarray,
     for number, corruption in enumerate(stream.corruptions):
         mine = kind == number
         out[mine] = corruption.apply(rng, tokens[mine], level[mine], facts)
-    return Windows(_small(out), level, kind)
+    return stored(_small(out), level, kind)
 
 
-def _untouched(tokens: np.ndarray) -> Windows:
-    return Windows(_small(tokens), np.zeros(len(tokens), np.float32), np.zeros(len(tokens), np.int32))
+def _untouched(tokens: np.ndarray) -> Examples:
+    return stored(_small(tokens), np.zeros(len(tokens), np.float32), np.zeros(len(tokens), np.int32))
 
 
 def _small(tokens: np.ndarray) -> np.ndarray:
     """The narrowest type that holds the symbols: they lie in the program as a constant."""
     return tokens.astype(np.min_scalar_type(int(tokens.max())))
-
-
-def _drawn(windows: Windows, key: Array, count: int) -> Examples:
-    return _taken(windows, jax.random.randint(key, (count,), 0, len(windows.tokens)))
-
-
-def _first(windows: Windows, count: int) -> Examples:
-    """``count`` windows spread evenly over the part; all of them if it has fewer."""
-    size = len(windows.tokens)
-    return _taken(windows, jnp.asarray(np.linspace(0, size - 1, min(count, size)).astype(np.int32)))
-
-
-def _taken(windows: Windows, rows: Array) -> Examples:
-    tokens = _gathered(windows.tokens, rows).astype(jnp.int32)
-    return Examples(tokens, jnp.asarray(windows.level)[rows], jnp.asarray(windows.kind)[rows])
-
-
-def _gathered(tokens: np.ndarray, rows: Array) -> Array:
-    """Windows [n, S] at rows [m]: from the device, or from the host where they would fill the device."""
-    if tokens.nbytes <= _ON_DEVICE:
-        return jnp.asarray(tokens)[rows]
-    shape = jax.ShapeDtypeStruct((*rows.shape, tokens.shape[1]), tokens.dtype)
-    return jax.pure_callback(lambda at: tokens[np.asarray(at)], shape, rows, vmap_method="expand_dims")

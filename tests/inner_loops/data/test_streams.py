@@ -9,7 +9,7 @@ import pytest
 
 from inner_loops.data.corpora import FileCorpus, PythonCorpus
 from inner_loops.data.labelled import NoisyDigits
-from inner_loops.data.text import TextStream, _loaded
+from inner_loops.data.text import TextStream
 from inner_loops.data.tokenizers import BytePairs, Bytes
 from metalab.errors import ConfigError
 from tests.corpus_toys import text_of, tiny_stream, write_corpus
@@ -17,7 +17,7 @@ from tests.corpus_toys import text_of, tiny_stream, write_corpus
 
 def documents_in(stream: TextStream, part: str) -> set[str]:
     """The documents whose lines begin in a part's windows: their names stand there."""
-    text = "".join(text_of(row) for row in _loaded(stream)[part].tokens)
+    text = "".join(text_of(row) for row in stream.parts()[part].inputs)
     return {text[at : at + 5] for at in range(len(text) - 5) if text[at : at + 3] == "doc"}
 
 
@@ -29,22 +29,22 @@ def test_the_split_is_by_document(tmp_path: Path) -> None:
 
 
 def test_levels_are_equally_frequent_and_only_where_they_should_be(tmp_path: Path) -> None:
-    parts = _loaded(tiny_stream(write_corpus(tmp_path)))
+    parts = tiny_stream(write_corpus(tmp_path)).parts()
     for name in ("train", "rated"):
         counts = np.unique(parts[name].level, return_counts=True)[1]
         assert len(counts) == 5
         assert counts.max() - counts.min() <= 1
     assert not parts["outer"].level.any()
     assert not parts["validation"].level.any()
-    control = _loaded(tiny_stream(tmp_path, corrupt_outer=True))
+    control = tiny_stream(tmp_path, corrupt_outer=True).parts()
     assert len(np.unique(control["outer"].level)) == 5
-    np.testing.assert_array_equal(control["train"].tokens, parts["train"].tokens)
+    np.testing.assert_array_equal(control["train"].inputs, parts["train"].inputs)
 
 
 def test_a_draw_is_of_windows_with_their_level(tmp_path: Path) -> None:
     stream = tiny_stream(write_corpus(tmp_path))
     drawn = jax.jit(stream.train, static_argnums=1)(jax.random.key(0), 64)
-    rows = {(*row.tolist(), float(level)) for row, level in zip(*_loaded(stream)["train"][:2], strict=True)}
+    rows = {(*row.tolist(), float(level)) for row, level in zip(*stream.parts()["train"][:2], strict=True)}
     assert {(*row.tolist(), float(level)) for row, level in zip(*drawn[:2], strict=True)} <= rows
     assert len(np.unique(drawn.level)) == 5
 
@@ -57,7 +57,7 @@ def test_windows_that_the_host_feeds_are_those_of_the_device(tmp_path: Path, mon
         return jax.jit(jax.vmap(lambda key: stream.train(key, 5)))(keys)
 
     on_device = drawn()
-    monkeypatch.setattr("inner_loops.data.text._ON_DEVICE", 0)
+    monkeypatch.setattr("inner_loops.data.base._ON_DEVICE", 0)
     chex.assert_trees_all_equal(drawn(), on_device)
 
 
@@ -97,7 +97,7 @@ def test_what_a_corpus_leaves_out_is_said(tmp_path: Path, caplog: pytest.LogCapt
 
 def test_the_corpus_of_every_python_has_thousands_of_windows_and_no_file_from_elsewhere() -> None:
     stream = TextStream(corpus=PythonCorpus(most=40), window=48)
-    assert len(_loaded(stream)["train"].tokens) > 1000
+    assert len(stream.parts()["train"].inputs) > 1000
     # Whatever else is installed beside the library must not move the figures.
     assert all("site-packages" not in one.name for one in PythonCorpus(most=40).documents({}))  # pyright: ignore
 
