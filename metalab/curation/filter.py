@@ -80,7 +80,8 @@ def filter_corpus(job: FilterJob) -> FilterSummary:
         documents = list(read_documents([path], job.column, skipped))
         unknown = [one.name for one in documents if one.name not in spans]
         if unknown:
-            raise ConfigError("--corpus", f"{unknown[0]} was not rated: it is not in {job.ratings}")
+            missing = f"{unknown[0]} was not rated: it is not in {job.ratings}"
+            raise ConfigError("--corpus", f"{missing}; name the corpus as for `metalab rate`")
         left = [(one, text) for one in documents if (text := _text(one, spans[one.name]))]
         seen, kept = seen + len(documents), kept + len(left)
         if left:
