@@ -88,7 +88,16 @@ def _distributions(frame: pd.DataFrame) -> list[Panel]:
         return np.asarray(picked, np.float64)
 
     lines = [
-        Line(label, at, mean_of("q50"), mean_of(low), mean_of(high), color=CYCLE[5 - index], width=0.0)
+        Line(
+            label,
+            at,
+            mean_of("q50"),
+            mean_of(low),
+            mean_of(high),
+            color=CYCLE[5 - index],
+            width=0.8,
+            behind=True,
+        )
         for index, (low, high, label) in enumerate(_BANDS)
     ]
     lines += [
