@@ -21,6 +21,7 @@ ARGUMENTS = {
     "evolution_strategy": {"population": 4, "max_lifetime": 2},
     "meta_gradient": {"num_slots": 2, "truncation": 2},
     "population_based": {"population": 4, "truncation": 2},
+    "persistent_evolution": {"num_pairs": 2, "truncation": 2},
     "fixed": {"num_slots": 2, "truncation": 2},
 }
 
