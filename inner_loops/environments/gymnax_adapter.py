@@ -4,7 +4,9 @@ gymnax takes seconds to import, so it is imported when an environment is first u
 
 Observations become float32 (a discrete one becomes one-hot) and keep their shape: flattening is the
 network's business. ``truncated`` is false where the episode terminated. Continuous actions are vectors
-within finite bounds, which may depend on the parameters.
+within finite bounds, which may depend on the parameters. Steps, resets and their keys are gymnax's; the
+auto-reset is ours, so that wrappers and reset pools can stand between the two. What DeepSea counts across
+episodes begins anew with each.
 """
 
 from __future__ import annotations
@@ -79,21 +81,24 @@ class GymnaxEnvironment(Environment[Any, Any]):
         return _strong(_made(self.name)[1])
 
     def reset(self, key: Array, params: Any) -> tuple[Array, Any]:
-        """Starts an episode."""
-        obs, state = _made(self.name)[0].reset(key, params)
+        """Starts an episode: gymnax's own with this key."""
+        return self.reset_env(key, params)
+
+    def reset_env(self, noise: Array, params: Any) -> tuple[Array, Any]:
+        """The first observation and state of an episode; ``noise`` is a key."""
+        obs, state = _made(self.name)[0].reset_env(noise, params)
         return self._observe(obs), _strong(state)
 
-    def step(
-        self, key: Array, state: Any, action: Array, params: Any
+    def step_env(
+        self, noise: Array, state: Any, action: Array, params: Any
     ) -> tuple[Array, Any, Array, Array, Array, Info]:
-        """The wrapped step and auto-reset; of gymnax's info only ``final_observation`` is passed on."""
+        """One transition without auto-reset; ``noise`` is a key; gymnax's info is left out."""
         environment = _made(self.name)[0]
-        obs, state, reward, terminated, truncated, info = environment.step(key, state, action, params)
-        reward = jnp.asarray(reward, jnp.float32)
+        obs, state, reward, terminated, _ = environment.step_env(noise, state, action, params)
         terminated = jnp.asarray(terminated, bool)
-        passed = {"final_observation": self._observe(info["final_observation"]), "score": reward}
-        truncated = jnp.logical_and(truncated, jnp.logical_not(terminated))
-        return self._observe(obs), _strong(state), reward, terminated, truncated, passed
+        truncated = jnp.logical_and(environment.is_truncated(state, params), jnp.logical_not(terminated))
+        reward = jnp.asarray(reward, jnp.float32)
+        return self._observe(obs), _strong(state), reward, terminated, truncated, {}
 
     def _observe(self, obs: Array) -> Array:
         environment, params = _made(self.name)

@@ -98,6 +98,30 @@ def test_pendulum_is_cut_off_and_never_ends():
     assert np.any(obs[-1] != final[-1])
 
 
+@pytest.mark.parametrize("name", ["CartPole-v1", "Breakout-MinAtar", "Catch-bsuite", "Pendulum-v1"])
+def test_steps_and_resets_are_gymnaxs_own_key_for_key(name):
+    """Thirty steps, ends of episodes among them but for Pendulum's: all but its one-hot form is equal."""
+    import gymnax
+
+    env, (plain, params) = GymnaxEnvironment(name=name), gymnax.make(name)
+    size = env.action_size
+    actions = jnp.zeros((30,), jnp.int32) if size is None else jnp.ones((30, size))
+
+    def walked(reset, step, params):
+        def body(state, xs):
+            obs, state, *rest = step(xs[0], state, xs[1], params)
+            return state, (obs, *rest[:3], rest[3]["final_observation"])
+
+        obs, state = reset(jax.random.key(0), params)
+        keys = jax.random.split(jax.random.key(1), 30)
+        return obs, jax.lax.scan(body, state, (keys, actions))[1]
+
+    ours = jax.jit(lambda: walked(env.reset, env.step, env.default_params()))()
+    theirs = jax.jit(lambda: walked(plain.reset, plain.step, params))()
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert np.any(ours[1][2] | ours[1][3]) or name == "Pendulum-v1"
+
+
 def test_catch_is_gymnaxs_catch_with_auto_reset():
     tasks = GymnaxTasks(name="Catch-bsuite")
     env = tasks.environment
