@@ -207,7 +207,7 @@ def scaled_sigma(name: str, sigma: Array, size: int) -> Array:
     return sigma * size**0.5 if name == "ASEBO" else sigma
 
 
-def begun(name: str, search: Any, sigma: Array) -> Any:
+def begun(name: str, search: Any, sigma: Array | float) -> Any:
     """The newborn state of a strategy with its first covariance scaled to ``sigma``."""
     return search.replace(C=sigma**2 * search.C) if name.startswith("iAMaLGaM") else search
 

@@ -192,4 +192,4 @@ def test_two_generations_compile_once() -> None:
     state = jax.jit(es.init)(jax.random.key(0))
     for index in range(2):
         state, _ = step(jax.random.key(index), state, None)
-    assert step._cache_size() == 1  # pyright: ignore[reportFunctionMemberAccess]
+    assert step._cache_size() == 1  # pyright: ignore[reportAttributeAccessIssue]
