@@ -29,9 +29,7 @@ from metalab.protocols import PyTree
 
 __all__ = ["NAMES", "REFUSED", "TRAITS", "Traits", "begun", "check", "make", "scaled_sigma"]
 
-LIMIT = (
-    1000  # parameters: CMA-ES takes 50 to 90 ms a generation there on two cores, and cubically more beyond
-)
+LIMIT = 500  # parameters; at 1000 CMA-ES takes 50 to 90 ms a generation on two cores, as 45 Open_ES do
 _MATRIX = "a matrix of parameters by parameters"
 _CONCRETE = ("LM_MA_ES", "CMAAnchoredLES")  # cannot be made of traced arrays
 

@@ -132,8 +132,8 @@ def test_settings_that_do_not_fit_a_strategy_are_refused(
 @pytest.mark.parametrize(
     ("strategy", "size", "message"),
     [
-        ("CMA_ES", 1001, "1001 meta-parameters are more than the 1000 .*take Sep_CMA_ES"),
-        ("EvoTF_ES", 1001, "features of 100 generations"),
+        ("CMA_ES", 501, "501 meta-parameters are more than the 500 .*take Sep_CMA_ES"),
+        ("EvoTF_ES", 501, "features of 100 generations"),
         ("LM_MA_ES", 15, "at least as many meta-parameters as members, got 15 and 16; take CMA_ES"),
     ],
 )
