@@ -22,6 +22,7 @@ from jax import Array
 
 from inner_loops.agents.base import InContextAgent, Percept, Sizes
 from inner_loops.agents.symla import SymLA
+from inner_loops.distributions import Categorical
 from inner_loops.trajectory import Trajectory
 from metalab.components import component, part, static
 from metalab.protocols import Evaluation, PyTree, StepOut, Task
@@ -172,7 +173,7 @@ class InContext:
     ) -> tuple[LifeState, tuple[Tally, Trajectory]]:
         """One step: the state after it, what it adds to the sums, and what happened."""
         memory, logits = self.agent.step(meta, state.memory, self._percept(state, mask))
-        action = _sample(jnp.where(mask, logits, -jnp.inf), uniform)
+        action = Categorical(jnp.where(mask, logits, -jnp.inf)).sample(uniform)
         obs, env_state, reward, terminated, truncated, info = self.environment.step_with(
             noise, state.env_state, action, state.env_params
         )
@@ -228,13 +229,3 @@ class InContext:
 def _mean_score(tally: Tally) -> Array:
     """[] per step; 0 before the first."""
     return tally.score / jnp.maximum(tally.steps, 1)
-
-
-def _sample(logits: Array, uniform: Array) -> Array:
-    """[] int32, an action by inverting the distribution function: one random number.
-
-    The first action whose cumulated probability exceeds the number has a positive probability, so that a
-    masked one is never drawn.
-    """
-    cumulated = jnp.cumsum(jax.nn.softmax(logits))
-    return jnp.argmax(cumulated > uniform * cumulated[-1]).astype(jnp.int32)
