@@ -101,7 +101,7 @@ def measured(
 
 
 def metalab_generation(case: Case, population: int, num_tasks: int) -> tuple[Any, Generation]:
-    """The first state, and a step of ``EvolutionStrategy``."""
+    """The first state, with the loop beside it (its numbers are no constants), and a step of the loop."""
     outer = as_arrays(
         EvolutionStrategy(
             inner=case.inner,
@@ -116,18 +116,19 @@ def metalab_generation(case: Case, population: int, num_tasks: int) -> tuple[Any
     )
 
     def generation(state: Any, key: Any) -> tuple[Any, Any]:
-        state, metrics = outer.step(key, state, None)
-        return state, metrics["fitness_mean"]
+        outer, search = state
+        search, metrics = outer.step(key, search, None)
+        return (outer, search), metrics["fitness_mean"]
 
-    return jax.jit(outer.init)(jax.random.key(0)), generation
+    return (outer, jax.jit(outer.init)(jax.random.key(0))), generation
 
 
 def evosax_generation(case: Case, population: int, num_tasks: int) -> tuple[Any, Generation]:
-    """The first state, and ask, the members' lives, tell."""
-    strategy, params, state = evosax_strategy(case, population)
-    inner, tasks = as_arrays((case.inner, case.tasks))
+    """The first state, with learner and tasks beside it, and ask, the members' lives, tell."""
+    strategy, params, first = evosax_strategy(case, population)
 
-    def life(key: Any, meta: Any) -> Any:
+    def life(world: tuple[Any, Any], key: Any, meta: Any) -> Any:
+        inner, tasks = world
         task_key, birth_key, live_key, judge_key = jax.random.split(key, 4)
         newborn = inner.init(birth_key, meta, tasks.sample(task_key))
         keys = jax.random.split(live_key, case.updates)
@@ -135,14 +136,15 @@ def evosax_generation(case: Case, population: int, num_tasks: int) -> tuple[Any,
         return inner.evaluate(judge_key, meta, lived, outs, None)[1].score
 
     def generation(state: Any, key: Any) -> tuple[Any, Any]:
+        world, search = state
         ask_key, live_key, tell_key = jax.random.split(key, 3)
-        members, state = strategy.ask(ask_key, state, params)
-        lives = jax.vmap(jax.vmap(life, (0, None)), (None, 0))
-        fitness = jnp.mean(lives(jax.random.split(live_key, num_tasks), members), axis=1)
-        state, _ = strategy.tell(tell_key, members, -fitness, state, params)
-        return state, jnp.mean(fitness)
+        members, search = strategy.ask(ask_key, search, params)
+        lives = jax.vmap(jax.vmap(life, (None, 0, None)), (None, None, 0))
+        fitness = jnp.mean(lives(world, jax.random.split(live_key, num_tasks), members), axis=1)
+        search, _ = strategy.tell(tell_key, members, -fitness, search, params)
+        return (world, search), jnp.mean(fitness)
 
-    return state, generation
+    return (as_arrays((case.inner, case.tasks)), first), generation
 
 
 def ask_and_tell(case: Case, population: int) -> tuple[Any, Generation]:

@@ -34,7 +34,7 @@ def test_both_generations_move_the_mean_and_find_the_same_fitness() -> None:
         "evosax": evosax_generation(case, 8, 64),
     }.items():
         after, fitness = jax.jit(generation)(state, KEY)
-        before, now = (getattr(s, "search", s).mean for s in (state, after))
+        before, now = (getattr(search, "search", search).mean for _, search in (state, after))
         assert float(jnp.max(jnp.abs(now - before))) == pytest.approx(0.02, rel=0.05)  # Adam's first step
         found[name] = float(fitness)
     # Newborn agents pull at random: half a point a pull, on 64 bandits of spread 0.15 give or take 0.02.
