@@ -3,11 +3,11 @@
 #   make test         style, types and tests
 #
 # Variables: PYTHON (the interpreter to build the environment with; otherwise the newest one that starts and
-# can make an environment), VENV (where the environment is), WORKERS (test processes).
+# can make an environment), VENV (where the environment is), WORKERS (test processes; as many as cores, 8 at most).
 
 VENV ?= .venv
 PYTHON ?=
-WORKERS ?= 1
+WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); echo $$((cores < 8 ? cores : 8)))
 PYTEST_ARGS ?=
 # The newest first: jax runs vmapped programs faster on Python 3.12 and newer.
 CANDIDATES = $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3 python)
@@ -16,7 +16,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.metalab-installed
 INSTALLED_DEV := $(VENV)/.metalab-installed-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-PARALLEL = $(if $(filter-out 1,$(WORKERS)),--numprocesses $(WORKERS),)
+# Tests of one file mostly share what is expensive to make: workers begin with files of their own.
+PARALLEL = $(if $(filter-out 1,$(WORKERS)),--numprocesses $(WORKERS) --dist worksteal,)
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart install test test-slow test-long lint format types bench clean

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 from analysis import summaries
 from analysis.frames import SweepData
-from analysis.plots import cost, held_out, hyperparameters, learning, search
+from analysis.plots import cost, held_out, hyperparameters, learning, search, tuning
 from analysis.plots.pictures import Picture
 
 __all__ = ["PICTURES", "pictures"]
 
 PICTURES: dict[str, Callable[[SweepData], Picture | None]] = {
     "learning_curves": learning.learning_curves,
+    "tuned_values": tuning.tuned_values,
     "held_out": lambda data: held_out.held_out_returns(data, summaries.set_names(data)),
     "in_life_curves": lambda data: held_out.in_life_curves(data, summaries.set_names(data)),
     "performance_profiles": lambda data: held_out.profiles(data, summaries.set_names(data)),

@@ -24,6 +24,7 @@ from metalab.errors import MetalabError
 from metalab.sweep.overview import selection_of
 
 __all__ = [
+    "EXPOSED",
     "SweepData",
     "evaluations",
     "load_sweep",
@@ -41,7 +42,8 @@ RUN_COLUMNS = (
 )  # fmt: skip
 SERIES_COLUMNS = ("seed", "step", "metric", "value")
 EVALUATION_COLUMNS = ("seed", "set", "task", "outer_step", "update", "env_steps", "metric", "value")
-_Filter = list[tuple[str, str, list[str]]]  # as pyarrow takes them
+EXPOSED = "train/inner/meta/"  # before the names of exposed hyperparameters, among the series
+_Filter = list[list[tuple[str, str, Any]]]  # as pyarrow takes them: any of them, each all of its conditions
 _PROGRESS = ("sweep/objective", "sweep/best", "sweep/ended")
 
 
@@ -214,8 +216,10 @@ def _drawn(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> _Wan
         if row["kind"] != "point" or row["run_id"] in best:
             evaluations[row["run_id"]] = None
         elif sets:
-            evaluations[row["run_id"]] = [("set", "in", sets)]
-    return _Wanted({row["run_id"]: [("metric", "in", metrics)] for row in points}, evaluations)
+            evaluations[row["run_id"]] = [[("set", "in", sets)]]
+    exposed = [("metric", ">=", EXPOSED), ("metric", "<", EXPOSED + "~")]  # ~ comes after all letters
+    series: _Filter = [[("metric", "in", metrics)], exposed]
+    return _Wanted({row["run_id"]: series for row in points}, evaluations)
 
 
 def typed(texts: Sequence[str | None]) -> list[Any]:

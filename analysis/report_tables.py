@@ -21,6 +21,7 @@ __all__ = [
     "shown",
     "size",
     "thresholds",
+    "tuned",
     "unfinished",
 ]
 
@@ -48,11 +49,11 @@ def headline(frame: pd.DataFrame, data: SweepData) -> Table:
     columns = ["set", "method", "return at end of life [95 %]", "return over life [95 %]"]
     columns += [f"ratio to {name} [95 %]", f"P(better than {name}) [95 %]"] if base else []
     over = f" Interval: {kinds[0]}." if len(kinds) == 1 else ""
+    ratio = " The ratio is of end-of-life means; its interval resamples tasks in pairs and seeds apart."
     caption = (
-        f"Means over seeds and tasks.{over} The end of life is the mean of the last three assessments. The "
-        "ratio is of end-of-life means; its interval resamples tasks in pairs and seeds apart. With fewer "
-        "than five seeds a bootstrap interval is narrower than its name: the CSV file also has the t "
-        "interval over seeds."
+        f"Means over seeds and tasks.{over} The end of life is the mean of the last three assessments."
+        f"{ratio if base else ''} With fewer than five seeds a bootstrap interval is narrower than its name: "
+        "the CSV file also has the t interval over seeds."
     )
     columns.append(N)
     if any(row[-1] for row in rows):
@@ -73,11 +74,11 @@ def thresholds(frame: pd.DataFrame, data: SweepData) -> Table:
         rows.append([*cells, f"{100 * row['censored']:.0f} %", success, size(row)])
     columns = ["set", "threshold", "method", "environment steps to hold it [95 %]"]
     columns += [f"{base.key}'s steps / its steps [95 %]"] if base else []
-    columns += ["lives that never hold it", "meta-seeds that succeed [95 % Wilson]", N]
+    columns += ["lives that never hold it", "seeds that succeed [95 % Wilson]", N]
     caption = (
         "Steps until the return stays at or above the threshold; 95 % bootstrap over seeds and tasks. A life "
         "that never holds it counts with its whole length and one stride: such means are lower bounds. A "
-        "meta-seed succeeds when its mean return at the end of life reaches the threshold."
+        "seed succeeds when its mean return at the end of life reaches the threshold."
     )
     floors = [_floor(row) for row in records(summaries.floors(data))]
     if floors:
@@ -150,6 +151,25 @@ def settings(name: str, frame: pd.DataFrame) -> Table:
         f"Tuning of {name}: the best five of {len(frame)} settings, by their score on the selection set."
     )
     return Table(f"settings_{name}", caption, columns, rows, ordered, (0,))
+
+
+def tuned(frame: pd.DataFrame) -> Table:
+    """What exposed hyperparameters were tuned to."""
+    fixed = [str(column) for column in frame.columns if str(column).startswith("best setting")]
+    rows = [
+        [row["hyperparameter"], number(row["first"]), _value_between(row), number(row["n_seeds"])]
+        + [number(row[column]) for column in fixed]
+        for row in records(frame)
+    ]
+    columns = ["hyperparameter", "first", "last [95 % t over seeds]", "n seeds", *fixed]
+    caption = "Hyperparameters of the best point, in the first and the last outer step (means over seeds)."
+    return Table("tuned", caption, columns, rows, frame)
+
+
+def _value_between(row: dict[str, Any]) -> str:
+    """To four digits: hyperparameters may be small."""
+    value, low, high = (number(row[name]) for name in ("last", "last_low", "last_high"))
+    return value if low == high == "-" else f"{value} [{low}, {high}]"
 
 
 def unfinished(frame: pd.DataFrame) -> Table:

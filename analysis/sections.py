@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import points as of_points
 from analysis import report_tables, summaries
 from analysis.frames import SweepData, records
-from analysis.plots import cost, held_out, hyperparameters, learning, search
+from analysis.plots import cost, held_out, hyperparameters, learning, search, tuning
 from analysis.plots.pictures import Picture
 from analysis.systems import score_of, scoring_frame
 from analysis.tables import Table, number, with_interval
@@ -69,10 +69,11 @@ def headline(data: SweepData) -> Section:
     if table.empty:
         return Section("headline", "Headline", [*words, "No evaluation was stored: there are no returns."])
     words += [line for row in records(table) if (line := _sentence(row, data))]
+    thresholds = summaries.threshold_table(data, summaries.set_names(data))
+    words += [_solved(row) for row in records(thresholds) if row["method"] == "best"]
     if summaries.reference(data) is None:
         words.append("There is no tuned baseline, so no ratio can be given.")
     tables = [report_tables.headline(table, data)]
-    thresholds = summaries.threshold_table(data, summaries.set_names(data))
     if not thresholds.empty:
         tables.append(report_tables.thresholds(thresholds, data))
     return Section("headline", "Headline", words, tables)
@@ -97,10 +98,13 @@ def system(data: SweepData) -> Section | None:
 
 
 def learning_section(data: SweepData) -> Section:
-    """Learning curves of all points."""
-    picture = learning.learning_curves(data)
-    words = [] if picture else ["No series was stored, so there are no learning curves."]
-    return Section("learning_curves", "Learning curves", words, (), [picture] if picture else [])
+    """Learning curves of all points, and what became of the hyperparameters that were tuned meanwhile."""
+    curves, tuned = learning.learning_curves(data), tuning.tuned_values(data)
+    words = [] if curves else ["No series was stored, so there are no learning curves."]
+    frame = tuning.tuned_table(data)
+    tables = [] if frame.empty else [report_tables.tuned(frame)]
+    shown = [picture for picture in (curves, tuned) if picture is not None]
+    return Section("learning_curves", "Learning curves", words, tables, shown)
 
 
 def held_out_section(data: SweepData) -> Section:
@@ -255,6 +259,17 @@ def _sentence(row: dict[str, Any], data: SweepData) -> str:
     if base is not None and np.isfinite(row.get("ratio", np.nan)):
         text += f": {with_interval(row, 'ratio')} times {base.label}"
     return f"{text} (n = {report_tables.size(row)} seeds x tasks, {row['interval']})."
+
+
+def _solved(row: dict[str, Any]) -> str:
+    """How soon the best point holds a set's threshold, and in how many seeds."""
+    threshold = f"the threshold {number(row['threshold'])} of `{row['set']}`"
+    succeed = f"{row['solved_seeds']} seeds end at or above {threshold}"
+    if row["censored"] == 1.0:
+        return f"{succeed}; no life holds it until its end."
+    least = "at least " if row["censored"] > 0.0 else ""
+    steps = f"{least}{with_interval(row, 'steps', 0)} environment steps"
+    return f"{succeed}; lives hold it for good after {steps} on average."
 
 
 def _summary(key: str, values: Sequence[str]) -> list[str]:

@@ -8,8 +8,9 @@ lanes go through the program that a sweep compiles, sharded over the local devic
 venv``, under the cache folder). All measurements of a table are interleaved in one run; compiling is apart;
 medians.
 
-Then ablations of what makes the difference, with ``--returns`` each beside the mean final return of eight
-seeds after 5e5 steps; and stepping alone, under a random policy, beside gymnax alone.
+Then ablations of what makes the difference, with the instructions that XLA executes for one step of the
+rollout (and loops inside them), and with ``--returns`` the mean final return of eight seeds after 5e5 steps;
+and stepping alone, under a random policy, beside gymnax alone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.instructions import LoopBody, loop_body
+from benchmarks.tables import conditions, load_average, table
 from inner_loops.environments.gymnax_adapter import GymnaxEnvironment
 from inner_loops.ppo import PPO
-from inner_loops.reset_pool import can_pool, rollout_steps
+from inner_loops.reset_pool import rollout_steps
 from inner_loops.tasks.gymnax_tasks import GymnaxTasks
 from metalab import devices
 from metalab.sweep.program import Compiler, OuterProgram
@@ -65,7 +68,7 @@ RETURN_SEEDS, RETURN_UPDATES = 8, 976
 Run = Callable[[], float]  # seconds of one measurement
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and prints three tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 8, 32], help="seeds trained together")
@@ -75,22 +78,22 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each; the median is shown")
     parser.add_argument("--no-peer", action="store_true", help="metalab alone")
     parser.add_argument("--returns", action="store_true", help="train every ablation to its end as well")
-    options = parser.parse_args()
-    if options.updates % UPDATES_PER_OUTER_STEP:
+    given = parser.parse_args(arguments)
+    if given.updates % UPDATES_PER_OUTER_STEP:
         parser.error(f"--updates must be a multiple of {UPDATES_PER_OUTER_STEP}")
+    load_before = load_average()
     devices.configure()
-    count = jax.local_device_count()
-    print(f"jax {jax.__version__}, {count} {jax.default_backend()} devices, median of {options.repeats}")
-    print(f"load average {os.getloadavg()[0]:.1f}\n")
-    peer = None if options.no_peer else peer_python()
-    against_peer(options.seeds, options.updates, options.repeats, peer)
-    ablations(max(options.seeds), options.updates, options.repeats, options.returns)
-    stepping(options.repeats)
+    peer = None if given.no_peer else peer_python()
+    print(against_peer(given.seeds, given.updates, given.repeats, peer), flush=True)
+    print(f"\n{ablations(max(given.seeds), given.updates, given.repeats, given.returns)}", flush=True)
+    print(f"\n{stepping(given.repeats)}\n")
+    print(conditions(load_before))
 
 
-def against_peer(seeds: list[int], updates: int, repeats: int, peer: Path | None) -> None:
-    """Table 1: steps a second of metalab and of rejax, for each number of seeds."""
-    print("seeds  metalab k/s  rejax k/s  ratio   compile s: metalab  rejax")
+def against_peer(seeds: Sequence[int], updates: int, repeats: int, peer: Path | None) -> str:
+    """Table 1: thousands of steps a second of metalab and of rejax, for each number of seeds."""
+    header = ("seeds", "metalab k/s", "rejax k/s", "ratio", "metalab compiles, s", "rejax compiles, s")
+    rows = []
     for count in seeds:
         runs, compiling = {}, {}
         runs["metalab"], compiling["metalab"] = training(count, updates, {})
@@ -98,40 +101,50 @@ def against_peer(seeds: list[int], updates: int, repeats: int, peer: Path | None
             runs["rejax"], compiling["rejax"] = peer_training(peer, count, updates)
         seconds = interleaved(runs, repeats)
         rate = {name: count * updates * ENVS * STEPS / taken / 1e3 for name, taken in seconds.items()}
-        theirs = rate.get("rejax", float("nan"))
-        print(
-            f"{count:5d}  {rate['metalab']:11.0f}  {theirs:9.0f}  {rate['metalab'] / theirs:5.2f}   "
-            f"{compiling['metalab']:18.1f}  {compiling.get('rejax', float('nan')):5.1f}",
-            flush=True,
-        )
+        row = [str(count), f"{rate['metalab']:.0f}", "-", "-", f"{compiling['metalab']:.1f}", "-"]
+        if peer is not None:
+            row[2:4] = f"{rate['rejax']:.0f}", f"{rate['metalab'] / rate['rejax']:.2f}"
+            row[5] = f"{compiling['rejax']:.1f}"
+        rows.append(row)
+    return table(header, rows)
 
 
-def ablations(seeds: int, updates: int, repeats: int, with_returns: bool) -> None:
-    """Table 2: steps a second with one thing changed, and what the agents come to."""
-    possible = {name: changes for name, changes in ABLATIONS.items() if _possible(changes)}
-    runs = {name: training(seeds, updates, changes)[0] for name, changes in possible.items()}
+def ablations(seeds: int, updates: int, repeats: int, with_returns: bool) -> str:
+    """Table 2: thousands of steps a second with one thing changed, and what the agents come to."""
+    runs = {name: training(seeds, updates, changes)[0] for name, changes in ABLATIONS.items()}
     seconds = interleaved(runs, repeats)
-    print(f"\nPPO of {seeds} seeds       k/s   ratio   final return")
-    for name, taken in seconds.items():
-        rate = seeds * updates * ENVS * STEPS / taken / 1e3
-        reached = "" if not with_returns else "{:5.1f} +- {:.1f}".format(*final_return(possible[name]))
-        ratio = seconds["as it is"] / taken
-        print(f"{name:22s}  {rate:5.0f}   {ratio:5.2f}   {reached}", flush=True)
+    rows = []
+    for name, changes in ABLATIONS.items():
+        body = rollout_step(changes)
+        rows.append(
+            [
+                name,
+                f"{seeds * updates * ENVS * STEPS / seconds[name] / 1e3:.0f}",
+                f"{seconds['as it is'] / seconds[name]:.2f}",
+                str(body.instructions),
+                str(body.loops),
+                "{:.1f} +- {:.1f}".format(*final_return(changes)) if with_returns else "-",
+            ]
+        )
+    header = ("k/s", "ratio", "instructions of a step", "loops in it", "final return")
+    return table((f"PPO of {seeds} seeds", *header), rows)
 
 
-def stepping(repeats: int, name: str = "CartPole-v1", length: int = 256) -> None:
-    """Table 3: steps a second of the environments alone, in parallel under a random policy."""
+def stepping(repeats: int, name: str = "CartPole-v1", length: int = 256) -> str:
+    """Table 3: millions of steps a second of the environments alone, under a random policy."""
     environment = GymnaxEnvironment(name=name)
-    print(f"\n{name} alone        M/s   of gymnax")
+    rows = []
     for envs in (64, 1024):
-        cases = {"gymnax": random_walk_of_gymnax(name, envs, length)}
-        cases["metalab"] = random_walk(environment, envs, length, 0)
-        if can_pool(environment):
-            cases["metalab, pool of 16"] = random_walk(environment, envs, length, 16)
+        cases = {
+            "gymnax": random_walk_of_gymnax(name, envs, length),
+            "metalab": random_walk(environment, envs, length, 0),
+            "metalab, pool of 16": random_walk(environment, envs, length, 16),
+        }
         seconds = interleaved(cases, repeats)
         for case, taken in seconds.items():
             rate, ratio = envs * length / taken / 1e6, seconds["gymnax"] / taken
-            print(f"{envs:5d} x {case:20s}  {rate:5.2f}   {ratio:5.2f}", flush=True)
+            rows.append([f"{envs} x {case}", f"{rate:.2f}", f"{ratio:.2f}"])
+    return table((f"{name} alone", "M/s", "of gymnax"), rows)
 
 
 def interleaved(runs: Mapping[str, Run], repeats: int) -> dict[str, float]:
@@ -170,6 +183,16 @@ def program_of(seeds: int, lifetime: int, changes: Mapping[str, Any]) -> OuterPr
     agent = PPO(environment=tasks.environment, num_envs=ENVS, rollout_length=STEPS, **changes)
     outer = Fixed(inner=agent, tasks=tasks, truncation=UPDATES_PER_OUTER_STEP, num_slots=1, stagger=False)
     return OuterProgram(Compiler(), outer, 1, seeds)
+
+
+def rollout_step(changes: Mapping[str, Any]) -> LoopBody:
+    """What XLA executes for one step of one agent's rollout."""
+    tasks = GymnaxTasks(name="CartPole-v1")
+    agent = PPO(environment=tasks.environment, num_envs=ENVS, rollout_length=STEPS, **changes)
+    key = jax.random.key(0)
+    state = agent.init(key, (), tasks.sample(key))
+    compiled = jax.jit(lambda key, state: agent.step(key, (), state, None)).lower(key, state).compile()
+    return loop_body(compiled.as_text() or "", STEPS)
 
 
 def final_return(changes: Mapping[str, Any]) -> tuple[float, float]:
@@ -282,10 +305,6 @@ def _timed(walk: Callable[[Any], Any]) -> Run:
         return time.perf_counter() - start
 
     return run
-
-
-def _possible(changes: Mapping[str, Any]) -> bool:
-    return not changes.get("reset_pool") or can_pool(GymnaxEnvironment(name="CartPole-v1"))
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ class ActorCritic:
         broken = ~all_finite((state.params, loss)) | (entropy < self.entropy_floor)
         evaluation = Evaluation(
             loss=loss if self._has_outer_loss else None,
-            score=jnp.mean(state.episodes.last),
+            score=state.episodes.score,
             metrics={"policy_entropy": entropy, "reward": jnp.mean(trajectory.reward), **metrics},
             broken=broken,
         )
@@ -200,7 +200,7 @@ class ActorCritic:
         del key, meta
         exact = getattr(self.environment, "exact_return", None)
         if exact is None or self.environment.num_states is None:
-            return {"return": jnp.mean(state.episodes.last)}
+            return {"return": state.episodes.score}
         policy = jnp.exp(log_policy(state.params["logits"], state.action_mask))
         return {"return": exact(state.env_params, policy)}
 

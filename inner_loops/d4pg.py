@@ -5,15 +5,13 @@ For continuous actions. The critic is a categorical distribution over ``atoms`` 
 arXiv:1707.06887, eq. 7); the policy ascends the mean of it. With ``critic: scalar`` it is DDPG (Lillicrap et
 al. 2016, arXiv:1509.02971, algorithm 1), whose critic is one number with a squared error.
 
-One inner update is a rollout of ``T`` steps in ``B`` environments with Gaussian noise, filed in a uniform
-replay, and ``G`` minibatches for both networks. Until the replay holds ``warmup`` transitions actions are
-uniform, and the gradient steps are computed and thrown away: on parallel lanes a branch would cost as much.
-Policies act on ``[-1, 1]``, which is mapped to the environment's bounds.
+The policy acts on ``[-1, 1]``, which is mapped to the environment's bounds, with Gaussian noise; before the
+warm-up actions are uniform. How acting and learning alternate stands in ``inner_loops.off_policy``.
 
-**Deviations**: acting and learning alternate in blocks instead of running side by side; the replay is
-uniform (the paper's other variant is prioritised); the critic reads the action in its first layer. Discounts
-are applied when a transition is filed, so a discount that changes during life reaches old transitions only
-as they are replaced.
+**Deviations**: the replay is uniform (the paper's other variant is prioritised); the critic reads the action
+in its first layer. From DDPG: noise is uncorrelated instead of an Ornstein-Uhlenbeck process; both
+networks move at once, from the same parameters, as in D4PG's algorithm 1 (DDPG moves the critic first); no
+batch normalisation; weight decay is the optimiser's.
 """
 
 from __future__ import annotations
@@ -26,8 +24,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from inner_loops.experience import STORED, Experience, World, act, file_steps, new_world, no_experience
-from inner_loops.n_step import Transition
+from inner_loops.classical import in_bounds
+from inner_loops.experience import World, act
+from inner_loops.n_step import Step, Transition
 from inner_loops.networks.ddpg import (
     Layers,
     action_value,
@@ -35,12 +34,12 @@ from inner_loops.networks.ddpg import (
     init_critic,
     init_policy,
 )
+from inner_loops.off_policy import OffPolicyAgent, OffPolicyState
 from metalab.components import component, number, part, static
 from metalab.optimizers import Adam, OptimizerSettings
-from metalab.protocols import Evaluation, PyTree, StepOut, Task
-from metalab.trees import all_finite, select
+from metalab.protocols import PyTree
 
-__all__ = ["D4PG", "D4PGState", "Networks", "categorical_projection"]
+__all__ = ["D4PG", "Learner", "Networks", "categorical_projection"]
 
 
 class Networks(NamedTuple):
@@ -63,27 +62,12 @@ class Learner(NamedTuple):
     optimizer: Networks
 
 
-class D4PGState(NamedTuple):
-    """One lifetime.
-
-    Attributes:
-        learner: networks and optimisers.
-        experience: the replay.
-        world: the environments.
-    """
-
-    learner: Learner
-    experience: Experience
-    world: World
-
-
 @component
-class D4PG:
+class D4PG(OffPolicyAgent):
     """Distributional deterministic policy gradient with uniform replay; DDPG with a scalar critic."""
 
     policy_optimizer: OptimizerSettings = part(Adam(), doc="the policy's optimiser", group="optimizer")
     critic_optimizer: OptimizerSettings = part(Adam(), doc="the critic's optimiser", group="optimizer")
-    environment: Any = part(None, doc="the world; that of the tasks unless given", group="environment")
     policy_sizes: tuple[int, ...] = static((64, 64), doc="units of the policy's hidden layers")
     critic_sizes: tuple[int, ...] = static((64, 64), doc="units of the critic's hidden layers")
     critic: str = static(
@@ -92,43 +76,23 @@ class D4PG:
     atoms: int = static(51, doc="atoms of a categorical critic", at_least=2)
     v_min: float = number(-10.0, doc="return of the first atom")
     v_max: float = number(10.0, doc="return of the last atom")
-    num_envs: int = static(8, doc="B, parallel environments of one agent", at_least=1)
-    rollout_length: int = static(8, doc="T, environment steps of one rollout", at_least=1)
-    gradient_steps: int = static(8, doc="G, minibatches of one inner update", at_least=1)
-    batch_size: int = static(64, doc="transitions of a minibatch", at_least=1)
-    capacity: int = static(16_384, doc="transitions in the replay, a multiple of T * B", at_least=1)
-    warmup: int = number(1_000, doc="transitions in the replay before the first gradient step", at_least=1)
     n_step: int = static(3, doc="n, steps of a transition", at_least=1)
-    stored: str = static(
-        "float32", doc="how observations are kept; uint8 for whole numbers from 0 to 255 only", choices=STORED
-    )
-    discount: float = number(0.99, doc="gamma", at_least=0.0, at_most=1.0)
     noise: float = number(0.1, doc="deviation of the exploration, of actions in [-1, 1]", at_least=0.0)
     target_rate: float = number(
         0.01, doc="share of the way to the networks that their targets go", above=0.0, at_most=1.0
     )
 
-    @property
-    def steps_per_update(self) -> int:
-        """Environment steps of one inner update, T * B."""
-        return self.num_envs * self.rollout_length
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # While jax rebuilds a component from its leaves a number may be anything.
+        ends = (self.v_min, self.v_max)
+        if all(type(end) in (int, float) for end in ends) and self.v_min >= self.v_max:
+            raise ValueError(
+                f"v_min: {self.v_min:g} is not below v_max ({self.v_max:g}), and returns lie between them"
+            )
 
-    def init_meta(self, key: Array) -> PyTree:
-        """()."""
-        del key
-        return ()
-
-    def init(self, key: Array, meta: PyTree, task: Task) -> D4PGState:
-        """A newborn agent; ``task.params`` is an ``AgentTask``.
-
-        Raises:
-            ValueError: the tasks set hyperparameters of their own, or actions are discrete.
-        """
-        del meta
-        if task.params.hyper:
-            names = ", ".join(sorted(task.params.hyper))
-            raise ValueError(f"the tasks set {names} per lifetime; a D4PG agent has its own numbers")
-        policy_key, critic_key, env_key = jax.random.split(key, 3)
+    def _init_learner(self, key: Array) -> Learner:
+        policy_key, critic_key = jax.random.split(key)
         shape, size = self.environment.observation_shape, self._action_size()
         outputs = self.atoms if self.critic == "categorical" else 1
         params = Networks(
@@ -138,35 +102,10 @@ class D4PG:
         moments = Networks(
             self.policy_optimizer.make().init(params.policy), self.critic_optimizer.make().init(params.critic)
         )
-        world = new_world(self.environment, env_key, task.params.env_params, self.num_envs)
-        experience = no_experience(
-            world.obs[0], jnp.zeros(size), self.num_envs, self.capacity, self.n_step, self.stored
-        )
-        return D4PGState(Learner(params, params, moments), experience, world)
+        return Learner(params, params, moments)
 
-    def step(self, key: Array, meta: PyTree, state: D4PGState, batch: PyTree) -> tuple[D4PGState, StepOut]:
-        """One rollout and ``G`` gradient steps."""
-        del meta, batch
-        act_key, learn_key = jax.random.split(key)
-        state, reward = self._act(act_key, state)
-        learner, loss, ready = self._learn(learn_key, state)
-        metrics = {"reward": reward, "loss": loss, "learning": ready.astype(loss.dtype)}
-        return state._replace(learner=learner), StepOut(metrics=metrics)
-
-    def evaluate(
-        self, key: Array, meta: PyTree, state: D4PGState, outs: StepOut, batch: PyTree
-    ) -> tuple[D4PGState, Evaluation]:
-        """The score of the last episodes; there is no outer loss."""
-        del key, meta, batch
-        learned = jnp.maximum(jnp.sum(outs.metrics["learning"]), 1.0)
-        metrics = {"critic_loss": jnp.sum(outs.metrics["loss"]) / learned}
-        score = jnp.mean(state.world.episodes.last)
-        return state, Evaluation(None, score, metrics, broken=~all_finite(state.learner.params))
-
-    def assess(self, key: Array, meta: PyTree, state: D4PGState) -> dict[str, Array]:
-        """``return``: the mean score of the environments' last episodes."""
-        del key, meta
-        return {"return": jnp.mean(state.world.episodes.last)}
+    def _no_action(self) -> Array:
+        return jnp.zeros(self._action_size())
 
     def _action_size(self) -> int:
         if self.environment.action_size is None:
@@ -176,45 +115,30 @@ class D4PG:
             )
         return self.environment.action_size
 
-    def _ready(self, state: D4PGState) -> Array:
-        return state.experience.replay.size >= self.warmup
-
-    def _act(self, key: Array, state: D4PGState) -> tuple[D4PGState, Array]:
-        """A rollout, filed; and its mean reward."""
+    def _act(self, key: Array, state: OffPolicyState) -> tuple[World, Step]:
         normal_key, uniform_key, env_key = jax.random.split(key, 3)
         shape = (self.rollout_length, self.num_envs, self._action_size())
         drawn = self.noise * jax.random.normal(normal_key, shape)
         anything = jax.random.uniform(uniform_key, shape, minval=-1.0, maxval=1.0)
-        low, high = self.environment.action_bounds(state.world.params)
         ready = self._ready(state)
 
         def choose(obs: Array, noise: tuple[Array, Array]) -> tuple[Array, Array]:
             chosen = deterministic_action(state.learner.params.policy, obs) + noise[0]
             action = jnp.where(ready, jnp.clip(chosen, -1.0, 1.0), noise[1])
-            return action, low + 0.5 * (high - low) * (action + 1.0)
+            return action, in_bounds(self.environment, state.world.params, action)
 
-        world, steps = act(self.environment, env_key, state.world, (drawn, anything), choose)
-        experience = file_steps(state.experience, steps, self.discount)
-        return state._replace(world=world, experience=experience), jnp.mean(steps.reward)
+        return act(self.environment, env_key, state.world, (drawn, anything), choose)
 
-    def _learn(self, key: Array, state: D4PGState) -> tuple[Learner, Array, Array]:
-        """``G`` gradient steps: the learner, the critic's mean loss, and whether they counted."""
+    def _gradient_step(self, learner: Learner, minibatch: Transition, world: World) -> tuple[Learner, Array]:
         of_policy, of_critic = self.policy_optimizer.make(), self.critic_optimizer.make()
-        ready = self._ready(state)
-
-        def update(learner: Learner, minibatch: Transition) -> tuple[Learner, Array]:
-            params, moments = learner.params, learner.optimizer
-            loss, of_loss = jax.value_and_grad(self._critic_loss)(params.critic, learner.target, minibatch)
-            of_value = jax.grad(self._policy_loss)(params.policy, params.critic, minibatch)
-            critic, critic_moments = of_critic.update(of_loss, moments.critic, params.critic)
-            policy, policy_moments = of_policy.update(of_value, moments.policy, params.policy)
-            params: Any = optax.apply_updates(params, Networks(policy, critic))
-            target: Any = optax.incremental_update(params, learner.target, self.target_rate)
-            return Learner(params, target, Networks(policy_moments, critic_moments)), loss
-
-        minibatches = state.experience.replay.sample(key, (self.gradient_steps, self.batch_size))
-        learner, losses = jax.lax.scan(update, state.learner, minibatches)
-        return select(ready, learner, state.learner), jnp.where(ready, jnp.mean(losses), 0.0), ready
+        params, moments = learner.params, learner.optimizer
+        loss, of_loss = jax.value_and_grad(self._critic_loss)(params.critic, learner.target, minibatch)
+        of_value = jax.grad(self._policy_loss)(params.policy, params.critic, minibatch)
+        critic, critic_moments = of_critic.update(of_loss, moments.critic, params.critic)
+        policy, policy_moments = of_policy.update(of_value, moments.policy, params.policy)
+        params: Any = optax.apply_updates(params, Networks(policy, critic))
+        target: Any = optax.incremental_update(params, learner.target, self.target_rate)
+        return Learner(params, target, Networks(policy_moments, critic_moments)), loss
 
     def _critic_loss(self, critic: Layers, target: Networks, minibatch: Transition) -> Array:
         a_t = deterministic_action(target.policy, minibatch.next_obs)
@@ -257,13 +181,10 @@ def categorical_projection(
         [atoms] probabilities.
     """
     chex.assert_rank([r_t, discount_t, probs_t], [0, 0, 1])
-    atoms = probs_t.shape[0]
-    z = jnp.linspace(v_min, v_max, atoms)
-    gap = (v_max - v_min) / (atoms - 1)
-    place = (jnp.clip(r_t + discount_t * z, v_min, v_max) - v_min) / gap
-    # The last atom is the upper neighbour of its own place.
-    lower = jnp.minimum(jnp.floor(place), atoms - 2).astype(jnp.int32)
-    to_upper = probs_t * (place - lower)
-    hint: dict[str, Any] = {"indices_are_sorted": True, "mode": "promise_in_bounds"}
-    moved = jnp.zeros_like(probs_t).at[lower].add(probs_t - to_upper, **hint)
-    return moved.at[lower + 1].add(to_upper, **hint)
+    z = jnp.linspace(v_min, v_max, probs_t.shape[0])
+    gap = (v_max - v_min) / (probs_t.shape[0] - 1)
+    place = jnp.clip(r_t + discount_t * z, v_min, v_max)
+    # [atoms, atoms]: a product of small matrices is faster than adding to the neighbours of every place, and
+    # a place that is not a number is no index that leads astray.
+    share = jnp.clip(1.0 - jnp.abs(place - z[:, None]) / gap, 0.0, 1.0)
+    return share @ probs_t

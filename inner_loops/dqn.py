@@ -3,35 +3,32 @@
 With double Q-learning (van Hasselt et al. 2016, arXiv:1509.06461, eq. 4), dueling heads (Wang et al. 2016,
 arXiv:1511.06581) and targets of several steps (``inner_loops.n_step``), each of which can be switched off.
 
-One inner update is a rollout of ``T`` steps in ``B`` environments by the epsilon-greedy policy, filed in a
-uniform replay, and ``G`` minibatches of the Huber loss. Until the replay holds ``warmup`` transitions the
-gradient steps are computed and thrown away: on parallel lanes a branch would cost as much.
+The policy is epsilon-greedy, the loss Huber's; how acting and learning alternate stands in
+``inner_loops.off_policy``.
 
-**Deviations** from the first papers: acting and learning alternate in blocks; Adam instead of RMSProp; no
-frame stacking; rewards are not clipped. Discounts are applied when a transition is filed, so a discount that
-changes during life reaches old transitions only as they are replaced.
+**Deviations** from the first papers: Adam instead of RMSProp; no frame stacking; rewards are not clipped.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 
-from inner_loops.experience import STORED, Experience, World, act, file_steps, new_world, no_experience
+from inner_loops.experience import World, act
 from inner_loops.exploration import EpsilonGreedy, epsilon_greedy
-from inner_loops.n_step import Transition
+from inner_loops.n_step import Step, Transition
 from inner_loops.networks.base import AgentNetwork
 from inner_loops.networks.q_network import StreamNetwork, action_values, q_heads
+from inner_loops.off_policy import OffPolicyAgent, OffPolicyState
 from metalab.components import component, number, part, static
 from metalab.optimizers import Adam, OptimizerSettings
-from metalab.protocols import Evaluation, PyTree, StepOut, Task
-from metalab.trees import all_finite, select
+from metalab.protocols import PyTree
 
-__all__ = ["DQN", "DQNState", "Learner", "q_targets"]
+__all__ = ["DQN", "Learner", "q_targets"]
 
 
 class Learner(NamedTuple):
@@ -50,111 +47,30 @@ class Learner(NamedTuple):
     updates: Array
 
 
-class DQNState(NamedTuple):
-    """One lifetime.
-
-    Attributes:
-        learner: networks and optimiser.
-        experience: the replay.
-        world: the environments.
-        action_mask: [A] bool.
-        steps: [] int32 environment steps lived.
-    """
-
-    learner: Learner
-    experience: Experience
-    world: World
-    action_mask: Array
-    steps: Array
-
-
 @component
-class DQN:
+class DQN(OffPolicyAgent):
     """Deep Q-network: double, dueling, n-step, with uniform replay (Mnih et al. 2015)."""
 
     network: AgentNetwork = part(StreamNetwork(), doc="the action values", group="network")
     optimizer: OptimizerSettings = part(Adam(), doc="the agent's optimiser", group="optimizer")
     exploration: EpsilonGreedy = part(EpsilonGreedy(), doc="how it explores", group="exploration")
-    environment: Any = part(None, doc="the world; that of the tasks unless given", group="environment")
-    num_envs: int = static(8, doc="B, parallel environments of one agent", at_least=1)
-    rollout_length: int = static(8, doc="T, environment steps of one rollout", at_least=1)
-    gradient_steps: int = static(8, doc="G, minibatches of one inner update", at_least=1)
-    batch_size: int = static(64, doc="transitions of a minibatch", at_least=1)
-    capacity: int = static(16_384, doc="transitions in the replay, a multiple of T * B", at_least=1)
-    warmup: int = number(1_000, doc="transitions in the replay before the first gradient step", at_least=1)
-    n_step: int = static(1, doc="n, steps of a transition", at_least=1)
     double: bool = static(True, doc="the online network chooses the action that the target network values")
     dueling: bool = static(True, doc="heads for value and advantages")
-    stored: str = static(
-        "float32", doc="how observations are kept; uint8 for whole numbers from 0 to 255 only", choices=STORED
-    )
-    discount: float = number(0.99, doc="gamma", at_least=0.0, at_most=1.0)
     huber: float = number(1.0, doc="errors above count linearly", above=0.0)
     target_period: int = number(1, doc="gradient steps between two moves of the target network", at_least=1)
     target_rate: float = number(
         0.01, doc="share of the way to the network that a move goes; 1: a copy", above=0.0, at_most=1.0
     )
 
-    @property
-    def steps_per_update(self) -> int:
-        """Environment steps of one inner update, T * B."""
-        return self.num_envs * self.rollout_length
+    def _init_learner(self, key: Array) -> Learner:
+        params = self.network.init(key, self._heads(), self.environment)
+        return Learner(params, params, self.optimizer.make().init(params), jnp.zeros((), jnp.int32))
 
-    def init_meta(self, key: Array) -> PyTree:
-        """()."""
-        del key
-        return ()
+    def _no_action(self) -> Array:
+        return jnp.zeros((), jnp.int32)
 
-    def init(self, key: Array, meta: PyTree, task: Task) -> DQNState:
-        """A newborn agent; ``task.params`` is an ``AgentTask``.
-
-        Raises:
-            ValueError: the tasks set hyperparameters of their own, or actions are continuous.
-        """
-        del meta
-        if task.params.hyper:
-            names = ", ".join(sorted(task.params.hyper))
-            raise ValueError(f"the tasks set {names} per lifetime; a DQN agent has its own numbers")
-        network_key, env_key = jax.random.split(key)
-        env_params = task.params.env_params
-        params = self.network.init(network_key, self._heads(), self.environment)
-        world = new_world(self.environment, env_key, env_params, self.num_envs)
-        return DQNState(
-            learner=Learner(params, params, self.optimizer.make().init(params), jnp.zeros((), jnp.int32)),
-            experience=no_experience(
-                world.obs[0], jnp.zeros((), jnp.int32), self.num_envs, self.capacity, self.n_step, self.stored
-            ),
-            world=world,
-            action_mask=self.environment.action_mask(env_params),
-            steps=jnp.zeros((), jnp.int32),
-        )
-
-    def step(self, key: Array, meta: PyTree, state: DQNState, batch: PyTree) -> tuple[DQNState, StepOut]:
-        """One rollout and ``G`` gradient steps."""
-        del meta, batch
-        act_key, learn_key = jax.random.split(key)
-        state, reward = self._act(act_key, state)
-        learner, loss, ready = self._learn(learn_key, state)
-        metrics = {"reward": reward, "loss": loss, "learning": ready.astype(loss.dtype)}
-        return state._replace(learner=learner), StepOut(metrics=metrics)
-
-    def evaluate(
-        self, key: Array, meta: PyTree, state: DQNState, outs: StepOut, batch: PyTree
-    ) -> tuple[DQNState, Evaluation]:
-        """The score of the last episodes; there is no outer loss."""
-        del key, meta, batch
-        learned = jnp.maximum(jnp.sum(outs.metrics["learning"]), 1.0)
-        metrics = {
-            "loss": jnp.sum(outs.metrics["loss"]) / learned,
-            "epsilon": self.exploration.epsilon(state.steps),
-        }
-        score = jnp.mean(state.world.episodes.last)
-        return state, Evaluation(None, score, metrics, broken=~all_finite(state.learner.params))
-
-    def assess(self, key: Array, meta: PyTree, state: DQNState) -> dict[str, Array]:
-        """``return``: the mean score of the environments' last episodes."""
-        del key, meta
-        return {"return": jnp.mean(state.world.episodes.last)}
+    def _metrics(self, state: OffPolicyState) -> dict[str, Array]:
+        return {"epsilon": self.exploration.epsilon(state.world.steps)}
 
     def _heads(self) -> dict[str, int]:
         return q_heads(self.environment.num_actions, self.dueling)
@@ -163,41 +79,30 @@ class DQN:
         """[N, A] for observations ``[N, ...]``."""
         return action_values(jax.vmap(lambda one: self.network.apply(params, one, self._heads()))(obs))
 
-    def _act(self, key: Array, state: DQNState) -> tuple[DQNState, Array]:
-        """A rollout, filed; and its mean reward."""
+    def _act(self, key: Array, state: OffPolicyState) -> tuple[World, Step]:
         noise_key, env_key = jax.random.split(key)
         noise = jax.random.uniform(noise_key, (self.rollout_length, self.num_envs))
-        epsilon = self.exploration.epsilon(state.steps)
+        epsilon, mask = self.exploration.epsilon(state.world.steps), self._mask(state.world)
 
         def choose(obs: Array, uniform: Array) -> tuple[Array, Array]:
             values = self._values(state.learner.params, obs)
-            action = jax.vmap(epsilon_greedy, (0, 0, None, None))(uniform, values, epsilon, state.action_mask)
+            action = jax.vmap(epsilon_greedy, (0, 0, None, None))(uniform, values, epsilon, mask)
             return action, action
 
-        world, steps = act(self.environment, env_key, state.world, noise, choose)
-        experience = file_steps(state.experience, steps, self.discount)
-        lived = state.steps + self.steps_per_update
-        return state._replace(world=world, experience=experience, steps=lived), jnp.mean(steps.reward)
+        return act(self.environment, env_key, state.world, noise, choose)
 
-    def _learn(self, key: Array, state: DQNState) -> tuple[Learner, Array, Array]:
-        """``G`` gradient steps: the learner, its mean loss, and whether they counted."""
-        replay, optimizer = state.experience.replay, self.optimizer.make()
-        ready = replay.size >= self.warmup
+    def _gradient_step(self, learner: Learner, minibatch: Transition, world: World) -> tuple[Learner, Array]:
+        optimizer, mask = self.optimizer.make(), self._mask(world)
+        loss, gradient = jax.value_and_grad(self._loss)(learner.params, learner.target, minibatch, mask)
+        change, moments = optimizer.update(gradient, learner.optimizer, learner.params)
+        params = optax.apply_updates(learner.params, change)
+        updates = learner.updates + 1
+        rate = jnp.where(updates % self.target_period == 0, self.target_rate, 0.0)
+        target = optax.incremental_update(params, learner.target, rate)
+        return Learner(params, target, moments, updates), loss
 
-        def update(learner: Learner, minibatch: Transition) -> tuple[Learner, Array]:
-            loss, gradient = jax.value_and_grad(self._loss)(
-                learner.params, learner.target, minibatch, state.action_mask
-            )
-            change, moments = optimizer.update(gradient, learner.optimizer, learner.params)
-            params = optax.apply_updates(learner.params, change)
-            updates = learner.updates + 1
-            rate = jnp.where(updates % self.target_period == 0, self.target_rate, 0.0)
-            target = optax.incremental_update(params, learner.target, rate)
-            return Learner(params, target, moments, updates), loss
-
-        minibatches = replay.sample(key, (self.gradient_steps, self.batch_size))
-        learner, losses = jax.lax.scan(update, state.learner, minibatches)
-        return select(ready, learner, state.learner), jnp.where(ready, jnp.mean(losses), 0.0), ready
+    def _mask(self, world: World) -> Array:
+        return self.environment.action_mask(world.params)
 
     def _loss(self, params: PyTree, target: PyTree, minibatch: Transition, mask: Array) -> Array:
         q_tm1 = self._values(params, minibatch.obs)

@@ -17,7 +17,8 @@ class Episodes(NamedTuple):
 
     Attributes:
         running: [B] score of the episode in progress.
-        last: [B] score of the last episode that ended; zero before the first.
+        last: [B] score of the last episode that ended; before the first one that of the episode in progress,
+            and NaN at birth: a newborn has done nothing yet, which is neither good nor bad.
         ended: [B] int32 number of episodes that ended.
     """
 
@@ -25,11 +26,16 @@ class Episodes(NamedTuple):
     last: Array
     ended: Array
 
+    @property
+    def score(self) -> Array:
+        """[] mean over environments of ``last``."""
+        return jnp.mean(self.last)
+
 
 def no_episodes(num_envs: int) -> Episodes:
     """The statistics of ``num_envs`` environments at birth."""
     zeros = jnp.zeros(num_envs)
-    return Episodes(zeros, zeros, jnp.zeros(num_envs, jnp.int32))
+    return Episodes(zeros, jnp.full_like(zeros, jnp.nan), jnp.zeros(num_envs, jnp.int32))
 
 
 def count_episodes(episodes: Episodes, score: Array, done: Array) -> Episodes:
@@ -49,8 +55,10 @@ def count_episodes(episodes: Episodes, score: Array, done: Array) -> Episodes:
         + jnp.where(total == count, episodes.running, 0.0)  # it began before this rollout
         for count in (0, 1)
     )
+    # Zero instead would be the best score of all wherever scores are negative.
+    known = jnp.where(episodes.ended > 0, episodes.last, in_progress)
     return Episodes(
         running=in_progress,
-        last=jnp.where(total > 0, in_last, episodes.last),
+        last=jnp.where(total > 0, in_last, known),
         ended=episodes.ended + total,
     )

@@ -26,6 +26,7 @@ __all__ = [
     "World",
     "act",
     "act_and_learn",
+    "check_warmup",
     "file_steps",
     "new_world",
     "no_experience",
@@ -42,12 +43,14 @@ class World(NamedTuple):
         state, obs: leaves ``[B, ...]``.
         params: of the environment, shared by all.
         episodes: statistics.
+        steps: [] int32 steps lived, over all environments.
     """
 
     state: PyTree
     obs: Array
     params: PyTree
     episodes: Episodes
+    steps: Array
 
 
 class Experience(NamedTuple):
@@ -66,7 +69,7 @@ def new_world(environment: Environment, key: Array, params: PyTree, num_envs: in
     """``num_envs`` environments at the beginning of an episode."""
     reset = jax.vmap(environment.reset, (0, None))
     obs, state = reset(jax.random.split(key, num_envs), params)
-    return World(state, obs, params, no_episodes(num_envs))
+    return World(state, obs, params, no_episodes(num_envs), jnp.zeros((), jnp.int32))
 
 
 def act(
@@ -94,6 +97,8 @@ def act_and_learn(
 ) -> tuple[World, PyTree, Step]:
     """``T`` steps of every environment, by an agent that may learn after each.
 
+    Nothing flows back through the actions: environments are not differentiated.
+
     Args:
         environment: the world's dynamics.
         key: PRNG key of the environments.
@@ -113,7 +118,7 @@ def act_and_learn(
 
     def body(carry: tuple[Array, PyTree, PyTree], xs: tuple[Array, PyTree]) -> tuple[Any, Any]:
         obs, state, agent = carry
-        filed, done = choose(agent, obs, xs[1])
+        filed, done = jax.lax.stop_gradient(choose(agent, obs, xs[1]))
         next_obs, state, reward, terminated, truncated, info = env_step(xs[0], state, done, world.params)
         step = Step(obs, filed, reward, terminated, truncated, info["final_observation"])
         return (next_obs, state, learn(agent, step)), (step, info["score"])
@@ -121,7 +126,25 @@ def act_and_learn(
     carry = (world.obs, world.state, agent)
     (obs, state, agent), (steps, score) = jax.lax.scan(body, carry, (keys, noise))
     episodes = count_episodes(world.episodes, score, steps.terminated | steps.truncated)
-    return World(state, obs, world.params, episodes), agent, steps
+    lived = world.steps + length * num_envs
+    return World(state, obs, world.params, episodes, lived), agent, steps
+
+
+def check_warmup(warmup: Any, capacity: int) -> None:
+    """Refuses an agent that would never learn.
+
+    Args:
+        warmup: transitions in the replay before the first gradient step; may be a tracer, which passes.
+        capacity: transitions of the replay.
+
+    Raises:
+        ValueError: the replay never holds so many.
+    """
+    if type(warmup) is int and warmup > capacity:
+        raise ValueError(
+            f"warmup: a replay of {capacity} transitions never holds {warmup}, so that nothing would ever be "
+            "learned; choose a larger capacity or a smaller warmup"
+        )
 
 
 def no_experience(

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from inner_loops.classical import ClassicalAgent, in_bounds
 from inner_loops.distributions import Categorical, Distribution, Gaussian
 from inner_loops.episodes import Episodes, count_episodes, no_episodes
 from inner_loops.minibatches import SHUFFLES, minibatch_rows
@@ -115,7 +116,7 @@ class PPOState(NamedTuple):
 
 
 @component
-class PPO:
+class PPO(ClassicalAgent):
     """Proximal policy optimisation, with discrete or continuous actions (Schulman et al. 2017)."""
 
     network: AgentNetwork = part(TowerNetwork(), doc="policy and value", group="network")
@@ -149,16 +150,6 @@ class PPO:
     outer_entropy: float = number(0.0, doc="weight of the entropy in the outer loss", at_least=0.0)
     outer_value_weight: float = number(0.25, doc="weight of the outer loss's value loss", at_least=0.0)
 
-    @property
-    def steps_per_update(self) -> int:
-        """Environment steps of one inner update, T * B."""
-        return self.num_envs * self.rollout_length
-
-    def init_meta(self, key: Array) -> PyTree:
-        """()."""
-        del key
-        return ()
-
     def init(self, key: Array, meta: PyTree, task: Task) -> PPOState:
         """A newborn agent; ``task.params`` is an ``AgentTask``.
 
@@ -166,9 +157,7 @@ class PPO:
             ValueError: the tasks set hyperparameters of their own.
         """
         del meta
-        if task.params.hyper:
-            names = ", ".join(sorted(task.params.hyper))
-            raise ValueError(f"the tasks set {names} per lifetime; a PPO agent has its own numbers")
+        self.check_task(task)
         network_key, env_key = jax.random.split(key)
         env_params = task.params.env_params
         params = self._init_params(network_key)
@@ -214,13 +203,12 @@ class PPO:
             state, samples, mask = self._outer_samples(key, state)
             loss = self._outer_loss(state.params, samples, mask)
             broken |= ~jnp.isfinite(loss)
-        score = jnp.mean(state.episodes.last)
-        return state, Evaluation(loss=loss, score=score, metrics={}, broken=broken)
+        return state, Evaluation(loss=loss, score=state.episodes.score, metrics={}, broken=broken)
 
     def assess(self, key: Array, meta: PyTree, state: PPOState) -> dict[str, Array]:
         """``return``: the mean score of the environments' last episodes."""
         del key, meta
-        return {"return": jnp.mean(state.episodes.last)}
+        return {"return": state.episodes.score}
 
     def _init_params(self, key: Array) -> dict[str, PyTree]:
         params = {"network": self.network.init(key, self._heads(), self._seen_world)}
@@ -263,8 +251,7 @@ class PPO:
         """Actions as the environment wants them."""
         if self.environment.action_size is None:
             return action
-        low, high = self.environment.action_bounds(env_params)
-        return low + 0.5 * (high - low) * (jnp.clip(action, -1.0, 1.0) + 1.0)
+        return in_bounds(self.environment, env_params, jnp.clip(action, -1.0, 1.0))
 
     def _learning_rate(self, state: PPOState) -> Array:
         rate = jnp.asarray(self.optimizer.learning_rate)  # pyright: ignore[reportAttributeAccessIssue]

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from inner_loops.classical import ClassicalAgent
 from inner_loops.experience import World, act_and_learn, new_world
 from inner_loops.exploration import EpsilonGreedy, epsilon_greedy
 from inner_loops.n_step import Step
@@ -31,18 +32,14 @@ class QLearningState(NamedTuple):
     Attributes:
         table: [num_states, A] action values.
         world: the environments.
-        action_mask: [A] bool.
-        steps: [] int32 environment steps lived.
     """
 
     table: Array
     world: World
-    action_mask: Array
-    steps: Array
 
 
 @component
-class QLearning:
+class QLearning(ClassicalAgent):
     """Tabular Q-learning with an epsilon-greedy policy (Watkins & Dayan 1992)."""
 
     exploration: EpsilonGreedy = part(EpsilonGreedy(), doc="how it explores", group="exploration")
@@ -53,16 +50,6 @@ class QLearning:
     discount: float = number(0.99, doc="gamma", at_least=0.0, at_most=1.0)
     initial_value: float = number(0.0, doc="of the whole table; optimistic values explore")
 
-    @property
-    def steps_per_update(self) -> int:
-        """Environment steps of one inner update, T * B."""
-        return self.num_envs * self.rollout_length
-
-    def init_meta(self, key: Array) -> PyTree:
-        """()."""
-        del key
-        return ()
-
     def init(self, key: Array, meta: PyTree, task: Task) -> QLearningState:
         """A newborn agent; ``task.params`` is an ``AgentTask``.
 
@@ -70,9 +57,7 @@ class QLearning:
             ValueError: the tasks set hyperparameters of their own, or observations are no state indices.
         """
         del meta
-        if task.params.hyper:
-            names = ", ".join(sorted(task.params.hyper))
-            raise ValueError(f"the tasks set {names} per lifetime; a Q-learning agent has its own numbers")
+        self.check_task(task)
         num_states, env_params = self.environment.num_states, task.params.env_params
         if num_states is None:
             raise ValueError(
@@ -83,8 +68,6 @@ class QLearning:
         return QLearningState(
             table=jnp.full(shape, self.initial_value, jnp.result_type(float)),
             world=new_world(self.environment, key, env_params, self.num_envs),
-            action_mask=self.environment.action_mask(env_params),
-            steps=jnp.zeros((), jnp.int32),
         )
 
     def step(
@@ -94,7 +77,7 @@ class QLearning:
         del meta, batch
         noise_key, env_key = jax.random.split(key)
         noise = jax.random.uniform(noise_key, (self.rollout_length, self.num_envs))
-        epsilon, mask = self.exploration.epsilon(state.steps), state.action_mask
+        epsilon, mask = self._exploration(state)
 
         def choose(table: Array, obs: Array, uniform: Array) -> tuple[Array, Array]:
             action = jax.vmap(epsilon_greedy, (0, 0, None, None))(uniform, table[obs], epsilon, mask)
@@ -106,8 +89,7 @@ class QLearning:
         world, table, steps = act_and_learn(
             self.environment, env_key, state.world, noise, choose, state.table, learn
         )
-        lived = state.steps + self.steps_per_update
-        new_state = state._replace(world=world, table=table, steps=lived)
+        new_state = QLearningState(table, world)
         return new_state, StepOut(metrics={"reward": jnp.mean(steps.reward)})
 
     def evaluate(
@@ -115,9 +97,9 @@ class QLearning:
     ) -> tuple[QLearningState, Evaluation]:
         """The score of the last episodes; there is no outer loss."""
         del key, meta, outs, batch
-        metrics = {"epsilon": self.exploration.epsilon(state.steps)}
-        score = jnp.mean(state.world.episodes.last)
-        return state, Evaluation(None, score, metrics, broken=~all_finite(state.table))
+        metrics = {"epsilon": self._exploration(state)[0]}
+        broken = ~all_finite(state.table)
+        return state, Evaluation(None, state.world.episodes.score, metrics, broken=broken)
 
     def assess(self, key: Array, meta: PyTree, state: QLearningState) -> dict[str, Array]:
         """``return``: exact, of the policy that explores, where the world can say; else of the last episodes.
@@ -127,13 +109,18 @@ class QLearning:
         del key, meta
         exact = getattr(self.environment, "exact_return", None)
         if exact is None:
-            return {"return": jnp.mean(state.world.episodes.last)}
-        mask, epsilon = state.action_mask, self.exploration.epsilon(state.steps)
+            return {"return": state.world.episodes.score}
+        epsilon, mask = self._exploration(state)
         best = jnp.argmax(jnp.where(mask, state.table, -jnp.inf), axis=-1)
         greedy = jax.nn.one_hot(best, mask.size, dtype=state.table.dtype)
         return {
             "return": exact(state.world.params, (1.0 - epsilon) * greedy + epsilon * mask / jnp.sum(mask))
         }
+
+    def _exploration(self, state: QLearningState) -> tuple[Array, Array]:
+        """Epsilon [] and the actions that are allowed, [A] bool."""
+        world = state.world
+        return self.exploration.epsilon(world.steps), self.environment.action_mask(world.params)
 
 
 def updated_table(

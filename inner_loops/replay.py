@@ -66,10 +66,8 @@ class Replay(NamedTuple):
 
         A whole update's minibatches are best drawn at once: the ring is then read outside of their loop.
         """
-        uniform = jax.random.uniform(key, shape)
-        size = jnp.maximum(self.size, 1)
-        # The product may round up to `size` itself.
-        age = jnp.minimum(jnp.floor(uniform * size).astype(jnp.int32), size - 1)
+        # A float32 in [0, 1) has 2^23 values: too few to hit the rows of a large ring equally often.
+        age = jax.random.randint(key, shape, 0, jnp.maximum(self.size, 1))
         rows = (self.position - 1 - age) % self.capacity
         return jax.tree.map(lambda ring: ring.at[rows].get(mode="promise_in_bounds"), self.data)
 

@@ -126,7 +126,9 @@ def as_arrays(tree: Tree) -> Tree:
     """
 
     def cast(leaf: Any) -> Any:
-        dtype = jnp.int32 if isinstance(leaf, int) and not isinstance(leaf, bool) else jnp.result_type(float)
+        # An array of numpy's may hold whole numbers as well: lanes are stacked on the host.
+        whole = jnp.issubdtype(jnp.result_type(leaf), jnp.integer)
+        dtype = jnp.int32 if whole else jnp.result_type(float)
         return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf, dtype)
 
     return jax.tree.map(cast, tree)

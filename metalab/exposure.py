@@ -169,10 +169,7 @@ def leaf_of(
         ValueError: the name leads to no number, or its range is none or lies outside the declared one.
     """
     spec = _declared(learner, name)
-    least, most = (
-        None if inner is outer is None else float(inner if inner is not None else outer or 0.0)
-        for inner, outer in ((spec.at_least, spec.above), (spec.at_most, spec.below))
-    )
+    least, most = _end(spec.at_least, spec.above), _end(spec.at_most, spec.below)
     for end in (low, high):
         if end is not None and ((least is not None and end < least) or (most is not None and end > most)):
             shown = " to ".join("unbounded" if bound is None else f"{bound:g}" for bound in (least, most))
@@ -284,6 +281,12 @@ def _declared(learner: Any, name: str) -> FieldSpec:
     if not _is_real(value):
         raise ValueError(f"{name}: holds {value!r}; only single real numbers can be meta-parameters")
     return spec
+
+
+def _end(included: float | None, excluded: float | None) -> float | None:
+    """An end of a declared range; a bijector reaches neither kind."""
+    end = excluded if included is None else included
+    return None if end is None else float(end)
 
 
 def _numbers(node: Any, prefix: str = "") -> Iterator[str]:

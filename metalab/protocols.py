@@ -25,6 +25,7 @@ __all__ = [
     "StepOut",
     "Task",
     "TaskDistribution",
+    "Valued",
 ]
 
 PyTree = Any
@@ -133,6 +134,15 @@ class Probeable(Protocol):
         Raises:
             TypeError: this learner has no such representation, or its world no exact values.
         """
+        ...
+
+
+@runtime_checkable
+class Valued(Protocol):
+    """An inner loop whose meta-parameters stand for values by name (``metalab.exposure``), for metrics."""
+
+    def values_of(self, meta: PyTree) -> dict[str, Array]:
+        """Name to [] value."""
         ...
 
 

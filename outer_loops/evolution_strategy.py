@@ -25,7 +25,7 @@ from jax import Array
 from metalab.components import component, number, part, static
 from metalab.lifetimes import Slots, born, init_memory, unroll
 from metalab.optimizers import Adam, OptimizerSettings
-from metalab.protocols import AdaptiveTaskDistribution, InnerLoop, PyTree, TaskDistribution
+from metalab.protocols import AdaptiveTaskDistribution, InnerLoop, PyTree, TaskDistribution, Valued
 from metalab.trees import select
 from outer_loops import strategies
 
@@ -125,7 +125,8 @@ class EvolutionStrategy:
         strategy, params = self._strategy()
         state = state._replace(search=self._cooled(state.search))
         members, search = _plain(strategy.ask)(strategy, ask_key, state.search, params)
-        fitness, score, memory = self._fitness(live_key, members, strategy.get_mean(search), state.memory)
+        mean = strategy.get_mean(search)
+        fitness, score, memory = self._fitness(live_key, members, mean, state.memory)
         search, _ = _plain(strategy.tell)(strategy, tell_key, members, -_finite(fitness), search, params)
         metrics = {
             "score": score,
@@ -135,6 +136,8 @@ class EvolutionStrategy:
             "spread": _spread(members, strategy.get_mean(state.search)),
             "broken": jnp.mean((~jnp.isfinite(fitness)).astype(jnp.float32)),
         }
+        if isinstance(self.inner, Valued):
+            metrics |= {f"inner/meta/{name}": value for name, value in self.inner.values_of(mean).items()}
         return EvolutionState(_strong(search), memory), metrics
 
     def meta_params(self, state: EvolutionState) -> PyTree:

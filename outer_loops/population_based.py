@@ -20,7 +20,7 @@ members then are born and die together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,19 +38,12 @@ from metalab.lifetimes import (
     taught,
     unroll,
 )
-from metalab.protocols import Evaluation, InnerLoop, PyTree, TaskDistribution
+from metalab.protocols import Evaluation, InnerLoop, PyTree, TaskDistribution, Valued
 from metalab.trees import select
 
 __all__ = ["PopulationBased", "PopulationState", "replacements"]
 
 _QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
-
-
-@runtime_checkable
-class _Valued(Protocol):
-    """An inner loop whose meta-parameters stand for values by name."""
-
-    def values_of(self, meta: PyTree) -> dict[str, Array]: ...
 
 
 class PopulationState(NamedTuple):
@@ -59,7 +52,8 @@ class PopulationState(NamedTuple):
     Attributes:
         metas: the members' meta-parameters, leaves ``[N, ...]``.
         slots: their lives, leaves ``[N, ...]``.
-        score: [N] mean score since the last exploitation; -inf: broken down.
+        score: [N] mean score since the last exploitation, right after one those that decided it; -inf:
+            broken down.
         truncations: [] int32, how many have been lived since.
         memory: of an adaptive task distribution, else ().
     """
@@ -147,7 +141,7 @@ class PopulationBased:
         return self._exploited(explore_key, judged, source, copied), metrics
 
     def meta_params(self, state: PopulationState) -> PyTree:
-        """Those of the member with the best score."""
+        """Those of the member with the best score, never those of a copy that nobody has lived with yet."""
         return jax.tree.map(lambda leaf: leaf[jnp.argmax(state.score)], state.metas)
 
     def _live(self, meta: PyTree, key: Array, slot: Slots, batches: PyTree) -> tuple[PyTree, Evaluation]:
@@ -166,11 +160,15 @@ class PopulationBased:
         return jax.vmap(one)(jax.random.split(key, self.population), state.metas, state.slots)
 
     def _exploited(self, key: Array, state: PopulationState, source: Array, copied: Array) -> PopulationState:
-        """The ``copied`` members [N] bool replaced by their ``source`` [N], and explored."""
-        found = jax.tree.map(lambda leaf: leaf[source], (state.metas, state.slots, state.score))
-        metas, slots, score = select(copied, found, (state.metas, state.slots, state.score))
+        """The ``copied`` members [N] bool replaced by their ``source`` [N], and explored.
+
+        A copy keeps the score of the member that it replaced, below that of its source: its meta-parameters
+        are new.
+        """
+        found = jax.tree.map(lambda leaf: leaf[source], (state.metas, state.slots))
+        metas, slots = select(copied, found, (state.metas, state.slots))
         metas = select(copied, self._explored(key, metas), metas)
-        return state._replace(metas=metas, slots=slots, score=score)
+        return state._replace(metas=metas, slots=slots)
 
     def _explored(self, key: Array, metas: PyTree) -> PyTree:
         """Every meta-parameter moved by the logarithm of a factor, or drawn anew."""
@@ -205,9 +203,11 @@ class PopulationBased:
         """The best score of this truncation, and quantiles of what the meta-parameters stand for."""
         best = jnp.max(jnp.where(broken_of(evaluation), -jnp.inf, evaluation.score))
         metrics = {"score_best": jnp.where(jnp.isfinite(best), best, 0.0)}
-        if isinstance(self.inner, _Valued):
+        if isinstance(self.inner, Valued):
             for name, values in jax.vmap(self.inner.values_of)(metas).items():
-                metrics |= {f"{name}/{at}": jnp.quantile(values, q) for at, q in _QUANTILES.items()}
+                metrics |= {
+                    f"inner/meta/{name}/{at}": jnp.quantile(values, q) for at, q in _QUANTILES.items()
+                }
         return metrics
 
 

@@ -12,9 +12,10 @@ import jax
 import pytest
 import yaml
 
-from benchmarks import by_engine, by_hand, packing, stopwatch
+from benchmarks import by_engine, by_hand, packing, ppo, stopwatch
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.agents import AGENTS, Case
+from benchmarks.instructions import LoopBody, loop_body
 from benchmarks.processes import WAYS, Measured
 from benchmarks.stopwatch import Stopwatch
 from benchmarks.tables import spread, table
@@ -98,6 +99,55 @@ def test_columns_are_aligned_and_medians_have_their_extremes() -> None:
     assert text.splitlines() == ["what        s", "one       1.0", "another  10.0"]
     assert spread([1.0, 3.0, 2.0]) == "2.0 (1.0-3.0)"
     assert spread([0.25], digits=2) == "0.25"
+
+
+PROGRAM = """
+%inner (x: (s32[])) -> (s32[]) {
+  %x = (s32[]) parameter(0)
+  ROOT %more.1 = (s32[]) custom-call(%x)
+}
+
+%called (y: f32[]) -> f32[] {
+  %y = f32[] parameter(0)
+  %draw = (s32[]) while(%y), condition=%low, body=%inner
+  ROOT %twice = f32[] add(%y, %y)
+}
+
+%step (z: (s32[], f32[])) -> (s32[], f32[]) {
+  %z = (s32[], f32[]) parameter(0)
+  %f = f32[] get-tuple-element(%z), index=1
+  %g = f32[4]{0} fusion(%f), kind=kLoop, calls=%fused
+  %h = f32[] call(%f), to_apply=%called
+  ROOT %t = (s32[], f32[]) tuple(%g, %h)
+}
+
+ENTRY %main (a: f32[]) -> f32[] {
+  %w = (s32[], f32[]) while(%a), condition=%c, body=%step, backend_config={"known_trip_count":{"n":"7"}}
+}
+"""
+
+
+def test_a_loops_body_is_its_instructions_and_the_loops_inside() -> None:
+    """A fusion, and the addition of the computation that is called; the loop in there draws numbers."""
+    assert loop_body(PROGRAM, 7) == LoopBody(instructions=2, loops=1)
+    with pytest.raises(ValueError, match="no loop of 8 passes"):
+        loop_body(PROGRAM, 8)
+
+
+@pytest.mark.slow
+def test_a_step_of_a_rollout_is_few_instructions() -> None:
+    """Every instruction of the body is paid for at each step; a pool leaves no random number to draw."""
+    assert ppo.rollout_step({}).instructions <= 70
+    pooled = ppo.rollout_step({"reset_pool": 16})
+    assert pooled.instructions <= 45 and pooled.loops == 0
+
+
+@pytest.mark.slow
+def test_ppo_is_measured_beside_its_ablations_and_bare_worlds() -> None:
+    said = _command("ppo", "--no-peer", "--seeds", "2", "--updates", "25", "--repeats", "1")
+    assert [row[0] for row in _rows(said, "seeds")] == ["2"]
+    assert len(_rows(said, "PPO of 2 seeds")) == len(ppo.ABLATIONS)
+    assert len(_rows(said, "CartPole-v1 alone")) == 6
 
 
 @pytest.mark.slow

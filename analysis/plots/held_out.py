@@ -60,8 +60,12 @@ def held_out_returns(data: SweepData, sets: Sequence[str]) -> Picture | None:
             at = np.asarray([float(place)])
             lines.append(Line("", np.asarray([row["return"]]), at, low, high, color, style="dots"))
         ticks = [(float(place), row["label"]) for place, row in enumerate(rows)]
-        panels.append(Panel(f"set {name}", "return at end of life", "", lines, y_ticks=ticks))
-    caption = "Mean and 95 % bootstrap interval over seeds and tasks; the n of every row is in the table."
+        rules = _threshold_rules(data, name, "x")
+        panels.append(Panel(f"set {name}", "return at end of life", "", lines, rules, y_ticks=ticks))
+    caption = (
+        "Mean and 95 % bootstrap interval over seeds and tasks; the n of every row is in the table. Vertical "
+        "line: the threshold, where a set has one."
+    )
     return picture_of("held_out", "Return at the end of life", caption, panels)
 
 
@@ -106,16 +110,21 @@ def _life(method: Method, lives: Lives, color: str, dash: str) -> Line:
 
 def _extra_rules(data: SweepData, name: str) -> list[Rule]:
     """The set's threshold, and the information floor on steps where a baseline `floor` logged one."""
-    rules = []
-    threshold = threshold_of(data, name)
-    if threshold is not None:
-        rules.append(Rule(f"threshold {threshold:g}", threshold, color="#000000", dash="dotted"))
+    rules = _threshold_rules(data, name, "y")
     for run in data.rows("baseline"):
         steps = run.get(f"final/{name}/steps_to_threshold", np.nan)
         if run["label"] == "floor" and np.isfinite(steps):
             color, dash = style_of("floor", ())
             rules.append(Rule("floor on steps to threshold", float(steps), "x", color, dash))
     return rules
+
+
+def _threshold_rules(data: SweepData, name: str, axis: str) -> list[Rule]:
+    """The return that counts as solved on a set, across its axis of returns."""
+    threshold = threshold_of(data, name)
+    if threshold is None:
+        return []
+    return [Rule(f"threshold {threshold:g}", threshold, axis, color="#000000", dash="dotted")]
 
 
 def _style(data: SweepData, method: Method) -> tuple[str, str]:

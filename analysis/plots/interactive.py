@@ -28,7 +28,7 @@ def draw(panels: Sequence[Panel]) -> Any:
     gap = 0.0 if rows == 1 else 120 / (tall * rows)
     figure = make_subplots(
         rows, columns, subplot_titles=[escaped(panel.title) for panel in panels],
-        horizontal_spacing=0.14, vertical_spacing=gap,
+        horizontal_spacing=_between(panels), vertical_spacing=gap,
     )  # fmt: skip
     shown: set[str] = set()
     for index, panel in enumerate(panels):
@@ -39,6 +39,12 @@ def draw(panels: Sequence[Panel]) -> Any:
             figure.add_traces([_rule(rule, panel, shown)], place["row"], place["col"])
         _axes(figure, panel, place)
     return finish(figure, max(tall * rows, 190 + 27 * len(shown)))
+
+
+def _between(panels: Sequence[Panel]) -> float:
+    """The share of the width between two columns: room for the names beside the right one."""
+    longest = max((len(name) for panel in panels[1::2] for _, name in panel.y_ticks or ()), default=0)
+    return min(max(0.14, 0.05 + 0.0085 * longest), 0.35)
 
 
 def finish(figure: Any, height: float) -> Any:
@@ -115,12 +121,14 @@ def _rule(rule: Rule, panel: Panel, shown: set[str]) -> Any:
     """A rule as a trace over the panel's data, so that it has its entry in the legend."""
     from plotly import graph_objects as go
 
-    # A rule along x spans the x of the lines, one along y their y (their intervals included).
+    # A rule on the y axis spans the lines' x, one on the x axis their y (their intervals included).
     values = [
         v for line in panel.lines for v in ((line.x,) if rule.axis == "y" else (line.y, line.low, line.high))
     ]
     spread = np.concatenate([v for v in values if v is not None] or [np.asarray([0.0, 1.0])])
     span = [float(np.nanmin(spread)), float(np.nanmax(spread))]
+    if rule.axis == "x" and panel.y_ticks is not None:
+        span = [-0.5, len(panel.y_ticks) - 0.5]  # past all rows of a categorical axis
     at = [rule.value, rule.value]
     first = bool(rule.label) and rule.label not in shown
     shown.add(rule.label)

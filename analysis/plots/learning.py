@@ -16,7 +16,7 @@ from analysis.points import objective_table
 from analysis.statistics import Floats
 from analysis.summaries import methods, selection_set
 
-__all__ = ["learning_curves"]
+__all__ = ["BANDED", "learning_curves", "point_lines"]
 
 TOLD_APART = 6  # points with a colour of their own; the others are grey
 BANDED = 3  # points with a band: more of them hide each other
@@ -32,7 +32,7 @@ def learning_curves(data: SweepData) -> Picture | None:
         wanted.append((f"evaluation/{select}/return", f"return on set {select}", "return at end of life"))
     panels, notes = [], []
     for metric, title, y_label in wanted:
-        lines, every = _lines(data, metric)
+        lines, every = point_lines(data, metric)
         if not lines:
             continue
         rules = _rules(data, select) if select and metric.startswith("evaluation/") else []
@@ -52,31 +52,42 @@ def learning_curves(data: SweepData) -> Picture | None:
     return picture_of("learning_curves", "Learning curves", caption.strip(), panels)
 
 
-def _lines(data: SweepData, metric: str) -> tuple[list[Line], int]:
-    """The points' lines, best first, and how many steps one place averages at most."""
+def point_lines(data: SweepData, metric: str, band: tuple[str, str] | None = None) -> tuple[list[Line], int]:
+    """The points' lines, best first, and how many steps one place averages at most.
+
+    Args:
+        data: of the sweep.
+        metric: of the series, a mean over seeds.
+        band: metrics whose means over seeds the best points' bands lie between; None: bands are intervals
+            over seeds.
+    """
     lines, most = [], 1
     for rank, row in enumerate(records(objective_table(data))[:MOST_LINES]):
         curve = _curve(data, row["run_id"], metric)
-        if curve is not None:
-            steps, values, every = curve
-            most = max(most, every)
-            lines.append(_line(row, rank, steps, values))
+        if curve is None:
+            continue
+        steps, values, every = curve
+        most = max(most, every)
+        ends = [_curve(data, row["run_id"], name) for name in band or ()]
+        between = [end[1].mean(axis=0) for end in ends if end is not None]
+        lines.append(_line(row, rank, steps, values, between))
     return lines, most
 
 
-def _line(row: dict[str, Any], rank: int, steps: Floats, values: Floats) -> Line:
+def _line(row: dict[str, Any], rank: int, steps: Floats, values: Floats, between: list[Floats]) -> Line:
     """A point's line; those that did not finish come last in the ranking and share an entry a status."""
     finished = row["status"] == FINISHED
     told = finished and rank < TOLD_APART
-    band = told and rank < BANDED and values.shape[0] > 1
-    interval = statistics.interval_over_seeds(values, resamples=1000 if band else 1)
+    band = told and rank < BANDED and (bool(between) or values.shape[0] > 1)
+    interval = statistics.interval_over_seeds(values, resamples=1000 if band and not between else 1)
+    low, high = between or (interval.low, interval.high)
     others = "other points" if finished else f"{row['status']} points"
     return Line(
         label=row["label"] if told else others,
         x=steps,
         y=interval.estimate,
-        low=interval.low if band else None,
-        high=interval.high if band else None,
+        low=low if band else None,
+        high=high if band else None,
         color=CYCLE[rank] if told else GREY,
         dash="solid" if finished else "dotted",
         width=2.2 if told and rank == 0 else 1.6 if told else 0.7,

@@ -70,6 +70,7 @@ def test_assessment_is_the_exact_return_of_the_table():
     assert found == pytest.approx(float(jax.nn.sigmoid(2.0)) - 0.5, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_jit_changes_nothing():
     agent = dataclasses.replace(A2C_AGENT, num_envs=2, rollout_length=2)
     state = newborn(agent)

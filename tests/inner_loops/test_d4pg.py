@@ -1,12 +1,15 @@
 """D4PG and DDPG: the categorical projection, hand-worked losses, probes, and what they refuse."""
 
 import dataclasses
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inner_loops.d4pg import D4PG, Networks, categorical_projection
 from inner_loops.n_step import Transition
@@ -14,7 +17,7 @@ from inner_loops.networks.ddpg import action_value, deterministic_action, init_c
 from metalab.contracts import check_inner, check_outer
 from metalab.optimizers import Adam
 from outer_loops.fixed import Fixed
-from tests.inner_loops.probes import PROBES, Probe, ProbeTasks, raised
+from tests.inner_loops.probes import PHASES, PROBES, Probe, ProbeTasks, raised
 
 FIVE = (-2.0, 2.0)  # atoms -2, -1, 0, 1, 2
 
@@ -59,6 +62,25 @@ def test_the_projection_keeps_probability_and_inside_the_support_the_mean():
     z = jnp.linspace(-10.0, 10.0, 21)
     np.testing.assert_allclose(jnp.sum(found, axis=-1), 1.0, rtol=1e-5)
     np.testing.assert_allclose(found @ z, reward + discount * (probs @ z), atol=1e-4)
+
+
+@given(seed=st.integers(0, 2**20))
+def test_the_projection_is_that_of_algorithm_1(seed):
+    """Bellemare et al. 2017, algorithm 1: lower neighbour (u - b), upper neighbour (b - l), atom by atom."""
+    rng = np.random.default_rng(seed)
+    atoms, low, high = 7, -3.0 * rng.random(), 3.0 * rng.random() + 0.1
+    reward, discount, probs = rng.normal(scale=2.0), rng.random(), rng.dirichlet(np.ones(atoms))
+    gap, expected = (high - low) / (atoms - 1), np.zeros(atoms)
+    for j in range(atoms):
+        b = (np.clip(reward + discount * (low + j * gap), low, high) - low) / gap
+        lower, upper = int(np.floor(b)), int(np.ceil(b))
+        if lower == upper:  # on an atom, where both shares of the paper are zero
+            expected[lower] += probs[j]
+        else:
+            expected[lower] += probs[j] * (upper - b)
+            expected[upper] += probs[j] * (b - lower)
+    numbers = (jnp.asarray(x, jnp.float32) for x in (reward, discount, probs, low, high))
+    np.testing.assert_allclose(jax.jit(categorical_projection)(*numbers), expected, atol=2e-5)
 
 
 def linear(weights: list[float]) -> list[dict[str, jax.Array]]:
@@ -156,6 +178,14 @@ def test_the_probes_values_and_actions_are_found(lives, name, kind):
     np.testing.assert_allclose(action[:, 0][matters], best[matters], atol=0.1)
 
 
+def test_the_replay_remembers_the_phase_before():
+    """A phase is 256 steps of each environment: at update 60 the second one has lasted for 224 of them."""
+    agent = dataclasses.replace(AGENT, critic="scalar", discount=0.0, n_step=1)
+    life = raised(agent, 60, {"phases": PHASES})["phases"]
+    found = action_value(life.learner.params.critic, Probe().observations, jnp.zeros((2, 1)))[:, 0]
+    np.testing.assert_allclose(found, PHASES.values(0.0), atol=0.1)
+
+
 def test_actions_are_filed_in_unit_range_and_done_in_the_environment_s():
     """Pendulum's torque reaches 2: what is filed stays within 1, also while actions are drawn at random."""
     from inner_loops.tasks.gymnax_tasks import GymnaxTasks
@@ -165,8 +195,9 @@ def test_actions_are_filed_in_unit_range_and_done_in_the_environment_s():
 
     def live(key):
         first = agent.init(key, (), tasks.sample(key))
-        second, _ = agent._act(key, first)
-        return second, agent._act(key, agent._act(key, second)[0])[0]
+        second = agent.step(key, (), first, None)[0]
+        third = agent.step(key, (), second, None)[0]
+        return second, agent.step(key, (), third, None)[0]
 
     second, last = jax.jit(live)(jax.random.key(0))
     torque = second.world.state.last_u
@@ -200,9 +231,11 @@ def test_nothing_is_learned_before_the_replay_holds_enough():
     assert all(moved)
 
 
+@pytest.mark.slow
 def test_vmapped_equals_single_and_jit_equals_no_jit():
     tasks = ProbeTasks(name="truncation", continuous=True)
-    agent = dataclasses.replace(AGENT, num_envs=2, rollout_length=2, gradient_steps=2, warmup=1, atoms=5)
+    sizes: dict[str, Any] = {"policy_sizes": (4,), "critic_sizes": (4,), "atoms": 3, "warmup": 1}
+    agent = dataclasses.replace(AGENT, num_envs=2, rollout_length=2, gradient_steps=1, **sizes)
 
     def live(key):
         state = agent.init(key, (), tasks.sample(key))
@@ -224,6 +257,18 @@ def test_it_keeps_the_contract(kind):
     check_inner(agent, world)
     check_outer(Fixed(inner=agent, tasks=world, truncation=2, num_slots=2))
     assert agent.steps_per_update == 32
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"v_min": 1.0, "v_max": 1.0}, r"v_min: 1 is not below v_max \(1\)"),
+        ({"warmup": 2049}, "warmup: a replay of 2048 transitions never holds 2049.*choose a larger capacity"),
+    ],
+)
+def test_what_could_never_be_learned_is_refused_with_the_remedy(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(AGENT, **change)
 
 
 def test_discrete_actions_are_refused_with_the_remedy():

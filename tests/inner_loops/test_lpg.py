@@ -82,6 +82,7 @@ def test_mixed_mode_equals_reverse_mode_and_rematerialisation_changes_nothing():
         chex.assert_trees_all_close(*gradients, rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_the_prediction_head_learns_only_through_a_later_update():
     """With all betas zero, y can act on the return only if update k writes it and update k + 1 reads it."""
     inner = learner(**NO_BETAS)
@@ -91,6 +92,7 @@ def test_the_prediction_head_learns_only_through_a_later_update():
     assert jnp.linalg.norm(twice.kernel) > 0.0 and jnp.linalg.norm(twice.bias) > 0.0
 
 
+@pytest.mark.slow
 def test_gradient_is_stopped_at_the_policy_input_by_default():
     meta = learner().init_meta(jax.random.key(0))
     stopped, full = (meta_gradient(learner(stop_policy_input=stop), meta, 3) for stop in (True, False))
@@ -112,6 +114,7 @@ def break_slot(slots, index: int):
     return slots._replace(state=slots.state._replace(params=params))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_slot_norm", [None, 1e3])
 def test_a_broken_lifetime_leaves_the_others_gradient_as_it_is(max_slot_norm):
     """The sum over slots without the broken one, from the same outer loop one slot at a time."""
@@ -131,6 +134,7 @@ def lane_slice(slots, index: int):
     return jax.tree.map(lambda x: x[index : index + 1], slots)
 
 
+@pytest.mark.slow
 def test_a_broken_lifetime_is_reborn_at_the_next_outer_step():
     outer = outer_of()
     step = jax.jit(lambda key, state: outer.step(key, state, None))
@@ -145,6 +149,7 @@ def test_a_broken_lifetime_is_reborn_at_the_next_outer_step():
     chex.assert_tree_all_finite(metrics)
 
 
+@pytest.mark.slow
 def test_the_outer_critic_moves():
     outer = outer_of()
     state = outer.init(jax.random.key(0))
@@ -153,6 +158,7 @@ def test_the_outer_critic_moves():
     assert jnp.all(moved > 0.1)
 
 
+@pytest.mark.slow
 def test_bounded_cotangent_bounds_the_gradient_and_keeps_it_below_the_bound():
     meta = learner().init_meta(jax.random.key(0))
     free, loose, tight = (
@@ -182,6 +188,7 @@ def test_lifetime_conditioning_reads_progress():
     assert not jnp.allclose(young.params["logits"], old.params["logits"])
 
 
+@pytest.mark.slow
 def test_a_constant_next_prediction_does_not_read_the_agents():
     """With y(s_{t+1}) constant the rule's targets are the same whatever the last state's y is."""
 
@@ -201,6 +208,7 @@ def test_a_constant_next_prediction_does_not_read_the_agents():
     assert not jnp.allclose(last_targets(False, 0.0), last_targets(False, 5.0))
 
 
+@pytest.mark.slow
 def test_lanes_and_seeds_equal_single_runs():
     rates = jnp.asarray([1e-4, 1e-3])
     outers = jax.vmap(lambda rate: outer_of(optimizer=Adam(learning_rate=rate)))(rates)

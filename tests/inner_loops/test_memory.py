@@ -35,7 +35,7 @@ def case(kind: str, length: int = 9) -> tuple[Any, Any, Any, jax.Array]:
     keys = jax.random.split(jax.random.key(1), 3)
     params = core.init(keys[0], NUM_INPUTS)
     before = jax.random.normal(keys[1], (4, NUM_INPUTS))
-    carries, _ = core.run(params, core.empty(), before, jnp.zeros(4, bool))
+    carries, _ = jax.jit(core.run)(params, core.empty(), before, jnp.zeros(4, bool))
     carry = jax.tree.map(lambda leaf: leaf[-1], carries)
     return core, params, carry, jax.random.normal(keys[2], (length, NUM_INPUTS))
 
@@ -72,35 +72,34 @@ def test_a_sequence_is_its_steps_in_turn(kind, length):
     with jax.enable_x64(True):
         core, params, carry, inputs = case(kind, length)
         reset = jnp.arange(length) % 4 == 3
-        carries, features = core.run(params, carry, inputs, reset)
+        carries, features = jax.jit(core.run)(params, carry, inputs, reset)
+        step = jax.jit(core.step)
         for t in range(length):
-            carry, one = core.step(params, carry, inputs[t], reset[t])
+            carry, one = step(params, carry, inputs[t], reset[t])
             chex.assert_trees_all_close(jax.tree.map(lambda x, t=t: x[t], carries), carry, rtol=1e-12)
             chex.assert_trees_all_close(features[t], one, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CORES)
 def test_nothing_passes_a_reset(kind):
     """Another past changes what comes before the reset at step 4, and not a bit of what comes after."""
     core, params, carry, inputs = case(kind)
-    reset = jnp.arange(9) == 4
-    other = inputs.at[:4].add(1.0)
-    for past in ((core.empty(), inputs), (carry, other)):
-        before = core.run(params, carry, inputs, reset)
-        after = core.run(params, *past, reset)
-        chex.assert_trees_all_equal(*(jax.tree.map(lambda x: x[4:], run) for run in (before, after)))
+    run, reset, none = jax.jit(core.run), jnp.arange(9) == 4, jnp.zeros(9, bool)
+    late = lambda tree: jax.tree.map(lambda leaf: leaf[4:], tree)  # noqa: E731
+    before, kept = run(params, carry, inputs, reset), run(params, carry, inputs, none)[1]
+    for past in ((core.empty(), inputs), (carry, inputs.at[:4].add(1.0))):
+        after = run(params, *past, reset)
+        chex.assert_trees_all_equal(late(before), late(after))
         assert not np.allclose(before[1][:4], after[1][:4])
-        kept = core.run(params, *past, jnp.zeros(9, bool))[1]
-        assert not np.allclose(kept[4:], core.run(params, carry, inputs, jnp.zeros(9, bool))[1][4:])
-    begun = core.run(params, core.empty(), inputs[4:], jnp.zeros(5, bool))
-    chex.assert_trees_all_close(
-        begun, jax.tree.map(lambda x: x[4:], core.run(params, carry, inputs, reset)), rtol=1e-5, atol=1e-6
-    )
+        assert not np.allclose(late(kept), late(run(params, *past, none)[1]))
+    begun = run(params, core.empty(), inputs[4:], none[4:])
+    chex.assert_trees_all_close(begun, late(before), rtol=1e-5, atol=1e-6)
 
-    def late(carry: Any, inputs: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.square(core.run(params, carry, inputs, reset)[1][4:]))
+    def after_it(carry: Any, inputs: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.square(late(core.run(params, carry, inputs, reset)[1])))
 
-    by_carry, by_inputs = jax.grad(late, (0, 1))(carry, inputs)
+    by_carry, by_inputs = jax.jit(jax.grad(after_it, (0, 1)))(carry, inputs)
     assert all(np.all(leaf == 0.0) for leaf in jax.tree.leaves(by_carry))
     assert np.all(by_inputs[:4] == 0.0) and np.all(np.any(by_inputs[4:] != 0.0, axis=1))
 
@@ -112,12 +111,14 @@ def test_gradients_equal_central_differences(kind):
         reset = jnp.arange(5) == 3
         weights = jax.random.normal(jax.random.key(5), (5, core.width))
 
+        @jax.jit
         def loss(params: Any, carry: Any, inputs: jax.Array) -> jax.Array:
             return jnp.sum(weights * jnp.sin(core.run(params, carry, inputs, reset)[1]))
 
         check_grads(loss, (params, carry, inputs), order=1, modes=["rev"], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CORES)
 def test_gradients_are_differentiable_either_way(kind):
     """Forward over reverse, as meta-gradients take it, equals reverse over reverse."""
@@ -126,8 +127,8 @@ def test_gradients_are_differentiable_either_way(kind):
         reset = jnp.arange(5) == 3
         slope = jax.grad(lambda x: jnp.sum(jnp.sin(core.run(params, carry, x, reset)[1])))
         direction = jnp.cos(inputs)
-        forward = jax.jvp(slope, (inputs,), (direction,))[1]
-        reverse = jax.grad(lambda x: jnp.sum(slope(x) * direction))(inputs)
+        forward = jax.jit(lambda x: jax.jvp(slope, (x,), (direction,))[1])(inputs)
+        reverse = jax.jit(jax.grad(lambda x: jnp.sum(slope(x) * direction)))(inputs)
         np.testing.assert_allclose(forward, reverse, rtol=1e-9, atol=1e-12)
 
 
@@ -137,10 +138,11 @@ def test_vmapped_equals_single(kind):
     reset = jnp.arange(9) == 4
     several = jnp.stack([inputs, 2.0 * inputs])
     run = lambda x: core.run(params, carry, x, reset)  # noqa: E731
-    together = jax.tree.map(lambda leaf: leaf[1], jax.vmap(run)(several))
-    chex.assert_trees_all_close(together, run(several[1]), rtol=1e-5, atol=1e-6)
+    together = jax.tree.map(lambda leaf: leaf[1], jax.jit(jax.vmap(run))(several))
+    chex.assert_trees_all_close(together, jax.jit(run)(several[1]), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CORES)
 def test_a_thousand_are_born_side_by_side_without_a_decomposition(kind):
     core = resolve(kind, "core", "core")()
@@ -157,18 +159,34 @@ def test_a_thousand_are_born_side_by_side_without_a_decomposition(kind):
 # --- S5 ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("length", [1, 2, 5, 8])
-def test_the_parallel_recurrence_is_the_sequential_one(length):
+@pytest.mark.parametrize("length", [1, 5, 9])
+def test_the_recurrence_in_blocks_is_the_sequential_one_and_the_scan_with_flags(length):
+    """Against a loop, and against the associative operator of Lu et al., which carries a flag."""
     with jax.enable_x64(True):
-        parts = jax.random.normal(jax.random.key(0), (2, 2, length, 3))
-        start = jax.random.normal(jax.random.key(1), (2, 3))
-        (factor, drive), first = (tuple(one) for one in parts), tuple(start)
-        found = linear_recurrence(tuple(factor), tuple(drive), first)  # type: ignore[arg-type]
+        parts = jax.random.normal(jax.random.key(0), (2, 1 + length, 3))
+        start, reset = jax.random.normal(jax.random.key(1), (2, 3)), jnp.arange(length) % 4 == 2
+        found = jax.jit(linear_recurrence)(tuple(parts[:, 0]), reset, tuple(parts[:, 1:]), tuple(start))
+        states = np.asarray(found[0] + 1j * found[1])
+        factor, *drive = np.asarray(parts[0] + 1j * parts[1])
         x = np.asarray(start[0] + 1j * start[1])
         for t in range(length):
-            x = (parts[0, 0] + 1j * parts[0, 1])[t] * x + (parts[1, 0] + 1j * parts[1, 1])[t]
-            np.testing.assert_allclose(found[0][t], np.real(x), rtol=1e-12, atol=1e-12)
-            np.testing.assert_allclose(found[1][t], np.imag(x), rtol=1e-12, atol=1e-12)
+            x = (0.0 if reset[t] else factor) * x + drive[t]
+            np.testing.assert_allclose(states[t], x, rtol=1e-12, atol=1e-12)
+
+        def operator(a: Any, b: Any) -> Any:
+            flag = b[2]
+            return (
+                jnp.where(flag, b[0], b[0] * a[0]),
+                jnp.where(flag, b[1], b[0] * a[1] + b[1]),
+                jnp.logical_or(a[2], flag),
+            )
+
+        first = np.where(reset[0], 0.0, factor) * (start[0] + 1j * start[1]) + drive[0]
+        factors = jnp.broadcast_to(factor, (length, 3))
+        elements = (factors, jnp.asarray(drive).at[0].set(first), reset[:, None])
+        np.testing.assert_allclose(
+            states, jax.lax.associative_scan(operator, elements)[1], rtol=1e-12, atol=1e-12
+        )
 
 
 def test_an_input_that_stands_still():
@@ -205,7 +223,7 @@ def test_a_newborn_layer_is_the_real_state_space_of_hippo():
         core = S5(width=4, state_size=6, layers=1, min_step=0.3, max_step=0.3)
         params = core.init(jax.random.key(0), NUM_INPUTS)
         inputs = jax.random.normal(jax.random.key(1), (5, NUM_INPUTS))
-        states = core.run(params, core.empty(), inputs, jnp.zeros(5, bool))[0][0]
+        states = jax.jit(core.run)(params, core.empty(), inputs, jnp.zeros(5, bool))[0][0]
         layer, vectors = params.layers[0], hippo_modes(6)[1]
         real = lambda modes: 2.0 * np.real(modes @ vectors.T)  # noqa: E731
         features = np.asarray(inputs @ params.weight + params.bias)

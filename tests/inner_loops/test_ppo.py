@@ -205,6 +205,7 @@ def test_the_contract_is_kept(continuous, switches):
     check_inner(agent_in(tasks.environment, **switches), tasks)
 
 
+@pytest.mark.slow
 def test_vmapped_equals_single_and_jit_changes_nothing():
     agent = agent_in(num_envs=2, rollout_length=2, epochs=1, minibatches=2)
     states = stack([newborn(agent, "advantage", seed) for seed in (0, 1)])
@@ -241,6 +242,7 @@ NUMBERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["mixed", "reverse"])
 def test_the_meta_gradient_of_every_number_equals_central_differences(mode):
     """Sampled actions do not change with a step of 1e-6: the records are fixed, and every path is seen.
@@ -302,6 +304,7 @@ def test_it_finds_what_every_probe_holds():
             assert policy[place, best[place].argmax()] > 0.9, name
 
 
+@pytest.mark.slow
 def test_it_finds_the_best_continuous_actions():
     agent = as_arrays(agent_in(Probe(continuous=True), epochs=2))
     worlds = {name: PROBES[name] for name in ("action", "advantage")}
@@ -340,44 +343,3 @@ print(len(jax.tree.leaves(jax.block_until_ready(params))))
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=600, check=True
     )
     assert done.stdout.strip() == "12"
-
-
-# --- learning proofs --------------------------------------------------------------------------------------
-
-
-def final_returns(tasks: GymnaxTasks, seeds: int, agent: PPO) -> np.ndarray:
-    """[seeds] mean score of the episodes that ended last in each environment, at the end of life."""
-    agent = as_arrays(agent)
-
-    def live(key: jax.Array) -> jax.Array:
-        born_key, live_key = jax.random.split(key)
-        state = agent.init(born_key, (), tasks.sample(born_key))
-
-        def update(state: Any, key: jax.Array) -> tuple[Any, jax.Array]:
-            state, _ = agent.step(key, (), state, None)
-            return state, agent.assess(key, (), state)["return"]
-
-        returns = jax.lax.scan(update, state, jax.random.split(live_key, tasks.lifetime))[1]
-        return jnp.mean(returns[-10:])
-
-    return np.asarray(jax.jit(jax.vmap(live))(jax.random.split(jax.random.key(0), seeds)))
-
-
-def lower_bound(returns: np.ndarray) -> float:
-    """Of the mean's 95 % interval, normal approximation."""
-    return float(returns.mean() - 1.96 * returns.std(ddof=1) / np.sqrt(len(returns)))
-
-
-@pytest.mark.slow
-def test_it_solves_cartpole_in_half_a_million_steps():
-    tasks = GymnaxTasks(name="CartPole-v1", lifetime=976)
-    returns = final_returns(tasks, 16, PPO(environment=tasks.environment))
-    assert lower_bound(returns) >= 475, returns
-
-
-@pytest.mark.slow
-def test_it_solves_acrobot():
-    tasks = GymnaxTasks(name="Acrobot-v1", lifetime=245)
-    agent = PPO(environment=tasks.environment, num_envs=16, entropy=0.01)
-    returns = final_returns(tasks, 16, agent)
-    assert lower_bound(returns) >= -100, returns

@@ -65,6 +65,7 @@ def test_the_probes_values_are_exact(lives, name):
     np.testing.assert_allclose(lives[name].table[: len(expected)], expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_it_finds_the_best_policy_of_grid_worlds():
     """The exploring policy's exact return, in worlds of the smallest preset, against the exact optimum."""
     tasks = GridWorlds(preset="small")
@@ -91,6 +92,7 @@ def test_it_finds_the_best_policy_of_grid_worlds():
     assert np.mean(last) > 0.95 * np.mean(best) > 2 * np.mean(first)
 
 
+@pytest.mark.slow
 def test_vmapped_equals_single_and_jit_equals_no_jit():
     agent = dataclasses.replace(AGENT, rollout_length=3)
     tasks = ProbeTasks(name="advantage", index=True)

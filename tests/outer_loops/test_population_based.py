@@ -93,8 +93,9 @@ def test_a_copy_is_the_whole_member_and_its_meta_parameters_move_by_a_factor():
     np.testing.assert_array_equal(after.metas["gain"][1:], before.metas["gain"][1:])
     moved = float(after.metas["gain"][0]) - 0.9  # unconstrained numbers move by log 0.5 or log 2
     assert abs(moved) == pytest.approx(np.log(2.0), rel=1e-5)
-    # the copy has its original's score: the mean of minus squared distances 0.1^2 and 0.01^2
-    np.testing.assert_allclose(after.score[:2], -(0.1**2 + 0.01**2) / 2, rtol=1e-4)
+    # scores are means of minus squared distances; the copy's new meta-parameters have none yet
+    np.testing.assert_allclose(after.score[:2], [-(0.9**2 + 0.81**2) / 2, -(0.1**2 + 0.01**2) / 2], rtol=1e-4)
+    np.testing.assert_allclose(outer.meta_params(after)["gain"], 0.9)
     assert int(after.truncations) == 0
 
 
@@ -111,7 +112,9 @@ def test_exposed_values_move_by_the_factors_themselves():
     nearest = np.min([np.abs(ratios - factor).min(axis=1) for factor in (1.0, 0.8, 1.2)], axis=0)
     assert nearest.max() < 1e-5  # every member is one of the last ones, as it was or by a factor
     assert float(metrics["copied"]) > 0.3
-    low, median, high = (metrics[f"optimizer.learning_rate/{at}"] for at in ("low", "median", "high"))
+    low, median, high = (
+        metrics[f"inner/meta/optimizer.learning_rate/{at}"] for at in ("low", "median", "high")
+    )
     rates = np.asarray(values(state.metas)["optimizer.learning_rate"])
     np.testing.assert_allclose([low, median, high], np.quantile(rates, [0.1, 0.5, 0.9]), rtol=1e-5)
 

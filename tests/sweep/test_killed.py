@@ -13,7 +13,9 @@ from tests.sweep.toy import assert_same_sweep, elsewhere, runs_of
 
 
 @pytest.mark.parametrize(
-    ("kills", "outer_steps"), [(20, 12), pytest.param(200, 120, marks=pytest.mark.long)], ids=["20", "200"]
+    ("kills", "outer_steps"),
+    [pytest.param(20, 12, marks=pytest.mark.slow), pytest.param(200, 120, marks=pytest.mark.long)],
+    ids=["20", "200"],
 )
 def test_a_sweep_that_is_killed_again_and_again(root: Path, kills: int, outer_steps: int) -> None:
     whole = elsewhere(root, "whole")

@@ -59,7 +59,7 @@ STUDIES: dict[str, dict[str, Any]] = {
     [
         ("grid", False),
         ("pruned tpe", True),
-        ("cmaes", True),
+        pytest.param("cmaes", True, marks=pytest.mark.slow),
         pytest.param("grid", True, marks=pytest.mark.slow),
     ],
 )

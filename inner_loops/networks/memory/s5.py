@@ -17,13 +17,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from inner_loops.networks.memory.recurrence import Pair, advanced, linear_recurrence
+from inner_loops.networks.memory.recurrence import Pair, advanced, linear_recurrence, unless
 from inner_loops.networks.memory.state_space import DECAY, hippo_modes, zero_order_hold
 from metalab.components import component, number, static
 
-__all__ = ["S5", "S5Layer", "S5Params"]
+__all__ = ["S5", "Recurrence", "S5Layer", "S5Params", "through"]
 
 Recurrence = Callable[[Pair, Pair, Pair], Pair]  # factor [N], drive [..., N], start [N] to states [..., N]
 _EPS = 1e-6
@@ -104,9 +105,9 @@ class S5:
         """One step, see ``SequenceCore``."""
 
         def once(factor: Pair, drive: Pair, start: Pair) -> Pair:
-            return advanced(_unless(reset, factor), start, drive)
+            return advanced(unless(reset, factor), start, drive)
 
-        return _through(params, carry, inputs, once)
+        return through(params, carry, inputs, once)
 
     def run(
         self, params: S5Params, carry: tuple[Pair, ...], inputs: Array, reset: Array
@@ -114,15 +115,15 @@ class S5:
         """``T`` steps in parallel, see ``SequenceCore``."""
 
         def along(factor: Pair, drive: Pair, start: Pair) -> Pair:
-            return linear_recurrence(_unless(reset[:, None], factor), drive, start)
+            return linear_recurrence(factor, reset, drive, start)
 
-        return _through(params, carry, inputs, along)
+        return through(params, carry, inputs, along)
 
     def _init_layer(self, key: Array) -> S5Layer:
         b_key, c_key, skip_key, step_key, gate_key = jax.random.split(key, 5)
         width, size, modes = self.width, self.state_size, self.state_size // 2
         frequency, vectors = hippo_modes(size)
-        real, imag = (jnp.asarray(part, jnp.result_type(float)) for part in (vectors.real, vectors.imag))
+        real, imag = (jnp.asarray(part(vectors), jnp.result_type(float)) for part in (np.real, np.imag))
         b = jax.random.normal(b_key, (width, size)) / jnp.sqrt(width)
         c = jax.random.normal(c_key, (width, size)) / jnp.sqrt(size)
         share = jax.random.uniform(step_key, (modes,))
@@ -140,10 +141,17 @@ class S5:
         )
 
 
-def _through(
+def through(
     params: S5Params, carry: tuple[Pair, ...], inputs: Array, recurrence: Recurrence
 ) -> tuple[tuple[Pair, ...], Array]:
-    """The states of all layers and the features, of one step or of many."""
+    """The states of all layers and the features, of one step or of many.
+
+    Args:
+        params: of the stack.
+        carry: states before the first step, [N] each.
+        inputs: [F] or [T, F].
+        recurrence: from the factor [N], the drive and the start of a layer to its states.
+    """
     features = inputs @ params.weight + params.bias
     states = []
     for layer, start in zip(params.layers, carry, strict=True):
@@ -167,8 +175,3 @@ def _layer(layer: S5Layer, start: Pair, features: Array, recurrence: Recurrence)
 def _normalized(features: Array) -> Array:
     centred = features - jnp.mean(features, axis=-1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + _EPS)
-
-
-def _unless(reset: Array, factor: Pair) -> Pair:
-    """The factor, zero where the state is emptied."""
-    return jnp.where(reset, 0.0, factor[0]), jnp.where(reset, 0.0, factor[1])

@@ -186,6 +186,7 @@ def test_exact_returns_follow_the_permutations(name):
     both = WrappedParams(WrappedParams(params, states), actions)
     shape = (environment.num_states, environment.num_actions)
     policy = jax.nn.softmax(3.0 * jax.random.normal(jax.random.key(5), shape))
+    assert wrapped.exact_return is not None and wrapped.exact_values is not None
     # what is shown as states[s] is s, and the agent's action a is actions[a]
     shown = jnp.zeros_like(policy).at[states].set(policy)[:, actions]
     same(wrapped.exact_return(both, shown), environment.exact_return(params, policy))

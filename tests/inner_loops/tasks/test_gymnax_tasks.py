@@ -53,6 +53,9 @@ def test_worlds_that_differ_in_a_parameter_share_one_program():
     default = GymnaxTasks(name="MemoryChain-bsuite").sample(jax.random.key(0)).params.env_params
     assert params.memory_length.dtype == default.memory_length.dtype == jnp.int32
     np.testing.assert_array_equal(params.max_steps_in_episode, [default.max_steps_in_episode] * 2)
+    # Lanes are stacked on the host, and whole numbers stay whole there.
+    lanes = as_arrays(jax.tree.map(np.asarray, together))
+    assert lanes.env_params["memory_length"].dtype == lanes.lifetime.dtype == jnp.int32
 
 
 def test_parameters_come_from_the_file_and_go_back():
