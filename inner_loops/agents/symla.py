@@ -20,14 +20,15 @@ permute them. With more layers the states are drawn i.i.d. at birth, or the unit
 copies of each other for ever; the symmetry then holds in distribution.
 
 The products are split: only ``W h_ab`` is computed for every connection, whatever depends on one unit alone
-is computed once for the unit, the zeros beside the scalars are not multiplied, and as messages are linear
-the states are reduced before they are projected.
+is computed once for the unit, and the zeros beside the scalars are not multiplied. Messages are linear in the
+states, so the memory holds states alone: they are reduced first, and the weights that make a message and
+those that hear it are multiplied with each other once, before a life begins.
 
 **Deviations**. Sizes, ticks and biases are not in the paper's text; the defaults are those of the same
 author's variable shared meta-learning (Kirsch and Schmidhuber 2021, arXiv:2012.14905) as far as they suit
 short lives. ``reduction: mean`` instead of the paper's sum keeps the scale of messages when the numbers of
 units change. The end of an episode is heard beside the reward. States at birth (more than one layer) are
-normal with a spread that does not depend on the width.
+normal with a spread that does not depend on the width. A newborn has said what its states say, not nothing.
 """
 
 from __future__ import annotations
@@ -86,14 +87,22 @@ class LayerMemory(NamedTuple):
     Attributes:
         hidden: [A, B, H].
         cell: [A, B, H].
-        forward: [B, M] messages sent upwards.
-        backward: [A, M] messages sent downwards.
     """
 
     hidden: Array
     cell: Array
-    forward: Array
-    backward: Array
+
+
+class _Sent(NamedTuple):
+    """What the states of a layer say, before it is made a message: ``W states + c count``.
+
+    Attributes:
+        states: [units, H] reduced over the connections that meet at a unit.
+        count: [] what these connections count together: 1 for means.
+    """
+
+    states: Array
+    count: Array
 
 
 @component
@@ -184,26 +193,31 @@ class SymLA:
         top = len(layers) - 1
         for _ in range(self.ticks):
             for place, layer in enumerate(layers):
-                below = first if place == 0 else layers[place - 1].forward @ params.below
-                above = last if place == top else layers[place + 1].backward @ params.above
+                below, above = first, last
+                if place > 0:
+                    sent = _upwards(layers[place - 1], shares[place - 1])
+                    below = _heard(sent, params.forward, params.forward_bias, params.below)
+                if place < top:
+                    sent = _downwards(layers[place + 1], shares[place + 2])
+                    above = _heard(sent, params.backward, params.backward_bias, params.above)
                 layers[place] = _tick(
                     params, layer, below, above + everyone, shares[place], shares[place + 1]
                 )
-        return tuple(layers), layers[-1].forward[:, 0]
+        said = _upwards(layers[-1], shares[-2])
+        return tuple(layers), said.states @ params.forward[:, 0] + said.count * params.forward_bias[0]
 
     @property
     def _random_cells(self) -> int:
         return round(self.random_share * self.hidden_size)
 
     def _newborn(self, key: Array, inputs: int, outputs: int) -> LayerMemory:
-        """A layer without messages."""
+        """A layer at birth."""
         zeros = jnp.zeros((inputs, outputs, self.hidden_size))
         cell = zeros
         if self.widths:
             drawn = self.random_scale * jax.random.normal(key, (inputs, outputs, self._random_cells))
             cell = zeros.at[..., : self._random_cells].set(drawn)
-        forward = jnp.zeros((outputs, self.message_size))
-        return LayerMemory(zeros, cell, forward, jnp.zeros((inputs, self.message_size)))
+        return LayerMemory(zeros, cell)
 
     def _shares(self, percept: Percept) -> list[Array]:
         """What each unit's state counts in a reduction, for the units of every level; 0 where masked."""
@@ -226,21 +240,37 @@ def _tick(
         above: [B, 4 * H] what arrives at the output units and what everyone hears, likewise.
         inputs, outputs: [A], [B] what each unit counts in a reduction.
     """
-    at_input = below + layer.backward @ params.own_backward
-    at_output = above + layer.forward @ params.own_forward
+    own_forward = _heard(_upwards(layer, inputs), params.forward, params.forward_bias, params.own_forward)
+    own_backward = _heard(
+        _downwards(layer, outputs), params.backward, params.backward_bias, params.own_backward
+    )
+    at_input, at_output = below + own_backward, above + own_forward
     gates = layer.hidden @ params.recurrent + at_input[:, None] + at_output[None, :]
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     cell = jax.nn.sigmoid(f) * layer.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
-    hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
-    # Messages are linear, so their reductions are projections of the reduced states.
-    forward = jnp.einsum("a,abh->bh", inputs, hidden) @ params.forward
-    backward = jnp.einsum("b,abh->ah", outputs, hidden) @ params.backward
-    return LayerMemory(
-        hidden=hidden,
-        cell=cell,
-        forward=forward + jnp.sum(inputs) * params.forward_bias,
-        backward=backward + jnp.sum(outputs) * params.backward_bias,
-    )
+    return LayerMemory(jax.nn.sigmoid(o) * jnp.tanh(cell), cell)
+
+
+def _upwards(layer: LayerMemory, inputs: Array) -> _Sent:
+    """What meets at the output units (2); ``inputs`` [A] is what each input unit counts."""
+    return _Sent(jnp.sum(inputs[:, None, None] * layer.hidden, axis=0), jnp.sum(inputs))
+
+
+def _downwards(layer: LayerMemory, outputs: Array) -> _Sent:
+    """What meets at the input units (3); ``outputs`` [B] is what each output unit counts."""
+    return _Sent(jnp.sum(outputs[:, None] * layer.hidden, axis=1), jnp.sum(outputs))
+
+
+def _heard(sent: _Sent, weights: Array, bias: Array, hearing: Array) -> Array:
+    """[units, 4 * H] messages projected to the gates of those who hear them.
+
+    Args:
+        sent: the reduced states.
+        weights, bias: [H, M], [M] from states to messages.
+        hearing: [M, 4 * H] from messages to gates.
+    """
+    # Weights first: their product is the same at every step of a life, and XLA moves it out of the loop.
+    return sent.states @ (weights @ hearing) + sent.count * (bias @ hearing)
 
 
 def _lecun(key: Array, rows: int, columns: int) -> Array:

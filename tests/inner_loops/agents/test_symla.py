@@ -69,8 +69,6 @@ def test_several_layers_are_equivariant_when_their_births_are_permuted_alike():
         LayerMemory(
             hidden=layer.hidden[below][:, above],
             cell=layer.cell[below][:, above],
-            forward=layer.forward[above],
-            backward=layer.backward[below],
         )
         for layer, below, above in zip(memory, orders[:-1], orders[1:], strict=True)
     )
@@ -116,7 +114,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 def reference(agent: SymLA, params: SymLAParams, memory: tuple[LayerMemory, ...], heard: Percept):
     """The equations connection by connection, messages padded with zeros and concatenated; [steps, A]."""
-    size, entries = agent.hidden_size, agent.message_size
+    entries = agent.message_size
     given: Any = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     outside = [np.pad(w, ((0, entries - len(w)), (0, 0))) for w in (given.below, given.above)]
     weights = np.concatenate(
@@ -129,35 +127,36 @@ def reference(agent: SymLA, params: SymLAParams, memory: tuple[LayerMemory, ...]
             given.recurrent,
         ]
     )
+    reduce = np.mean if agent.reduction == "mean" else np.sum
+
+    def messages(hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[B, M] upwards and [A, M] downwards: those of all connections first, then reduced."""
+        upwards = hidden @ given.forward + given.forward_bias
+        downwards = hidden @ given.backward + given.backward_bias
+        return reduce(upwards, axis=0), reduce(downwards, axis=1)
+
     layers: list[Any] = [jax.tree.map(lambda leaf: np.array(leaf, np.float64), layer) for layer in memory]
+    sent = [messages(layer.hidden) for layer in layers]
     logits = []
     for t in range(len(heard.reward)):
         for _ in range(agent.ticks):
             for k, layer in enumerate(layers):
-                inputs, outputs = layer.hidden.shape[:2]
-                sent = np.zeros((inputs, outputs, 2, entries))
-                for a in range(inputs):
-                    for b in range(outputs):
+                forward, backward = sent[k]
+                for a in range(layer.hidden.shape[0]):
+                    for b in range(layer.hidden.shape[1]):
                         below, above = np.zeros(entries), np.zeros(entries)
                         below[0], above[0] = heard.obs[t, a % heard.obs.shape[1]], heard.action[t, b % 2]
                         if k > 0:
-                            below = layers[k - 1].forward[a]
+                            below = sent[k - 1][0][a]
                         if k < len(layers) - 1:
-                            above = layers[k + 1].backward[b]
-                        said = [below, above, layer.forward[b], layer.backward[a]]
+                            above = sent[k + 1][1][b]
+                        said = [below, above, forward[b], backward[a]]
                         flags = [heard.reward[t : t + 1], heard.done[t : t + 1], layer.hidden[a, b]]
                         i, f, g, o = np.split(np.concatenate(said + flags) @ weights + given.bias, 4)
                         cell = sigmoid(f) * layer.cell[a, b] + sigmoid(i) * np.tanh(g)
-                        hidden = sigmoid(o) * np.tanh(cell)
-                        layer.cell[a, b], layer.hidden[a, b] = cell, hidden
-                        sent[a, b, 0] = hidden @ given.forward + given.forward_bias
-                        sent[a, b, 1] = hidden @ given.backward + given.backward_bias
-                reduce = np.mean if agent.reduction == "mean" else np.sum
-                layers[k] = layer._replace(
-                    forward=reduce(sent[:, :, 0], axis=0), backward=reduce(sent[:, :, 1], axis=1)
-                )
-        assert layers[0].hidden.shape[-1] == size
-        logits.append(layers[-1].forward[:, 0])
+                        layer.cell[a, b], layer.hidden[a, b] = cell, sigmoid(o) * np.tanh(cell)
+                sent[k] = messages(layer.hidden)
+        logits.append(sent[-1][0][:, 0])
     return np.stack(logits)
 
 
