@@ -44,9 +44,7 @@ def tables(data: SweepData) -> list[Table]:
     if frame.empty:
         return []
     seeds = number(data.config.get("seeds", np.nan))
-    return [
-        _table(str(metric), frame[frame["metric"] == metric], seeds) for metric in frame["metric"].unique()
-    ]  # pyright: ignore
+    return [_table(str(metric), rows, seeds) for metric, rows in frame.groupby("metric", sort=False)]
 
 
 def _table(metric: str, frame: pd.DataFrame, seeds: str) -> Table:

@@ -94,15 +94,15 @@ class LayerMemory(NamedTuple):
 
 
 class _Sent(NamedTuple):
-    """What the states of a layer say, before it is made a message: ``W states + c count``.
+    """What the states of a layer say, before it is made a message: ``W states + c total``.
 
     Attributes:
         states: [units, H] reduced over the connections that meet at a unit.
-        count: [] what these connections count together: 1 for means.
+        total: [] what these connections count together: 1 for means.
     """
 
     states: Array
-    count: Array
+    total: Array
 
 
 @component
@@ -204,7 +204,7 @@ class SymLA:
                     params, layer, below, above + everyone, shares[place], shares[place + 1]
                 )
         said = _upwards(layers[-1], shares[-2])
-        return tuple(layers), said.states @ params.forward[:, 0] + said.count * params.forward_bias[0]
+        return tuple(layers), said.states @ params.forward[:, 0] + said.total * params.forward_bias[0]
 
     @property
     def _random_cells(self) -> int:
@@ -271,7 +271,7 @@ def _heard(sent: _Sent, weights: Array, bias: Array, hearing: Array) -> Array:
         hearing: [M, 4 * H] from messages to gates.
     """
     # Weights first: their product is the same at every step of a life, and XLA moves it out of the loop.
-    return sent.states @ (weights @ hearing) + sent.count * (bias @ hearing)
+    return sent.states @ (weights @ hearing) + sent.total * (bias @ hearing)
 
 
 def _lecun(key: Array, rows: int, columns: int) -> Array:
