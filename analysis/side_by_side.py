@@ -23,19 +23,24 @@ _LEFT_OUT = ("mean_return",)  # is in the headline
 
 
 def side_by_side(data: SweepData) -> pd.DataFrame:
-    """Rows ``metric, label, set, value, value_low, value_high`` of finished points and baselines, as logged.
+    """Rows ``label, set, metric, value, value_low, value_high`` of finished points and baselines, as logged.
 
-    Empty where there is one point alone, or more than ``MOST_POINTS``.
+    The metrics are those of the points. Empty where there is one point alone, or more than ``MOST_POINTS``.
     """
     points = [row for row in data.rows("point") if row["status"] == FINISHED]
     if not 1 < len(points) <= MOST_POINTS:
         return pd.DataFrame()
-    rows = []
-    for run in [*points, *data.rows("baseline")]:
-        label = _label(run, data.searched)
-        for name in set_names(data):
-            rows += [{"label": label} | cells for cells in _logged(run, name)]
-    return pd.DataFrame(rows)
+    rows, others = (
+        [
+            {"label": _label(run, data.searched)} | cells
+            for run in runs
+            for name in set_names(data)
+            for cells in _logged(run, name)
+        ]
+        for runs in (points, data.rows("baseline"))
+    )
+    told = {row["metric"] for row in rows}
+    return pd.DataFrame([*rows, *(row for row in others if row["metric"] in told)])
 
 
 def tables(data: SweepData) -> list[Table]:
