@@ -40,13 +40,13 @@ class Tally(NamedTuple):
         steps: [] int32.
         reward: [] what the agent was paid.
         score: [] what counts.
-        measures: [] by name, what the world measures of every step.
+        counted: [] by name, what the world tallies of every step.
     """
 
     steps: Array
     reward: Array
     score: Array
-    measures: dict[str, Array]
+    counted: dict[str, Array]
 
 
 class LifeState(NamedTuple):
@@ -150,7 +150,7 @@ class InContext:
     def evaluate(
         self, key: Array, meta: PyTree, state: LifeState, outs: StepOut, batch: PyTree
     ) -> tuple[LifeState, Evaluation]:
-        """The mean score of a step, and what the world has measured since birth."""
+        """The mean score of a step, and what the world has tallied since birth."""
         del key, meta, batch
         stretch = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0, dtype=leaf.dtype), outs.aux)
         broken = ~all_finite((state.memory, state.life.score))
@@ -158,15 +158,15 @@ class InContext:
         return state, Evaluation(
             loss=None,
             score=jnp.where(broken, jnp.nan, score),
-            metrics={"reward": stretch.reward / jnp.maximum(stretch.steps, 1), **state.life.measures},
+            metrics={"reward": stretch.reward / jnp.maximum(stretch.steps, 1), **state.life.counted},
             broken=broken,
         )
 
     def assess(self, key: Array, meta: PyTree, state: LifeState) -> dict[str, Array]:
-        """``return``, the mean score of a step, and the world's measures, summed since birth."""
+        """``return``, the mean score of a step, and the world's tallies, summed since birth."""
         del key, meta
         score = _mean_score(state.life if self.score == "life" else state.recent)
-        return {"return": score, **state.life.measures}
+        return {"return": score, **state.life.counted}
 
     def _act(
         self, meta: PyTree, state: LifeState, mask: Array, uniform: Array, noise: PyTree
@@ -181,7 +181,9 @@ class InContext:
             steps=jnp.ones((), jnp.int32),
             reward=jnp.asarray(reward, jnp.float32),
             score=jnp.asarray(info["score"], jnp.float32),
-            measures={name: jnp.asarray(info["measures"][name], jnp.float32) for name in self._measures},
+            counted={
+                name: jnp.asarray(info["tallies"][name], jnp.float32) for name in self.environment.tallies
+            },
         )
         happened = Trajectory(
             obs=state.obs,
@@ -217,13 +219,9 @@ class InContext:
             action_mask=mask,
         )
 
-    @property
-    def _measures(self) -> tuple[str, ...]:
-        return self.environment.measures
-
     def _nothing(self) -> Tally:
         zero = jnp.zeros((), jnp.float32)
-        return Tally(jnp.zeros((), jnp.int32), zero, zero, dict.fromkeys(self._measures, zero))
+        return Tally(jnp.zeros((), jnp.int32), zero, zero, dict.fromkeys(self.environment.tallies, zero))
 
 
 def _mean_score(tally: Tally) -> Array:

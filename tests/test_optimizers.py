@@ -151,7 +151,7 @@ def test_the_rate_decays_by_a_factor_down_to_its_floor() -> None:
     state, steps = optimizer.init(jnp.zeros(())), []
     for _ in range(4):
         update, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()))
-        steps.append(-float(update))
+        steps.append(-jnp.asarray(update))
     np.testing.assert_allclose(steps, [0.1, 0.05, 0.025, 0.02], rtol=1e-4)
 
 

@@ -67,8 +67,8 @@ class Environment(Generic[State, Params]):
         raise NotImplementedError
 
     @property
-    def measures(self) -> tuple[str, ...]:
-        """Names of what ``info["measures"]`` holds, scalars of each step that add up over a life: regret."""
+    def tallies(self) -> tuple[str, ...]:
+        """Names of what ``info["tallies"]`` holds, scalars of each step that add up over a life: regret."""
         return ()
 
     @property
@@ -115,7 +115,7 @@ class Environment(Generic[State, Params]):
             obs, state, reward [] float32, terminated [] bool, truncated [] bool (the time limit, where the
             episode has not terminated), and info: ``final_observation``, the observation before the reset,
             ``score``, the reward that counts for scoring (the reward itself unless the world says else), and
-            ``measures``, scalars by name where the world has any.
+            ``tallies``, scalars by name where the world has any.
         """
         return self.step_with(self.randomness(key), state, action, params)
 

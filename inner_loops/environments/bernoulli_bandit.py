@@ -35,7 +35,7 @@ class BanditParams(NamedTuple):
 
 @component
 class BernoulliBandit(Environment[tuple[()], BanditParams]):
-    """Bernoulli bandit with a constant observation; what it measures is regret."""
+    """Bernoulli bandit with a constant observation; what it tallies is regret."""
 
     max_arms: int = static(2, doc="A, arms of the largest bandit", at_least=1)
 
@@ -55,7 +55,7 @@ class BernoulliBandit(Environment[tuple[()], BanditParams]):
         return (1,)
 
     @property
-    def measures(self) -> tuple[str, ...]:
+    def tallies(self) -> tuple[str, ...]:
         """Regret: what the best arm pays more than the pulled one, in expectation."""
         return ("regret",)
 
@@ -87,5 +87,5 @@ class BernoulliBandit(Environment[tuple[()], BanditParams]):
         """One pull, which ends the episode."""
         chance = params.probability[action]
         reward = (noise < chance).astype(jnp.float32)
-        info = {"score": chance, "measures": {"regret": self.optimal_return(params) - chance}}
+        info = {"score": chance, "tallies": {"regret": self.optimal_return(params) - chance}}
         return jnp.ones((1,), jnp.float32), state, reward, jnp.ones((), bool), jnp.zeros((), bool), info

@@ -82,7 +82,7 @@ class HeartsAndTraps(Environment[HeartsAndTrapsState, HeartsAndTrapsParams]):
         return _SHAPES.get(self.observation, (self.size, self.size, 3))
 
     @property
-    def measures(self) -> tuple[str, ...]:
+    def tallies(self) -> tuple[str, ...]:
         """How many hearts and traps were collected."""
         return ("hearts", "traps")
 
@@ -114,7 +114,7 @@ class HeartsAndTraps(Environment[HeartsAndTrapsState, HeartsAndTrapsParams]):
         new_state = HeartsAndTrapsState(agent, heart, trap, state.time + 1)
         hearts, traps = took_heart.astype(jnp.float32), took_trap.astype(jnp.float32)
         reward = params.hearts_pay * (hearts - traps)
-        info = {"measures": {"hearts": hearts, "traps": traps}}
+        info = {"tallies": {"hearts": hearts, "traps": traps}}
         truncated = new_state.time >= params.max_steps
         return self._observe(new_state), new_state, reward, jnp.zeros((), bool), truncated, info
 

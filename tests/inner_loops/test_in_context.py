@@ -103,7 +103,7 @@ def test_sums_over_a_life_by_its_record():
     pulled = np.asarray(outs.record.action).reshape(-1)
     regret = (chances.max() - chances[pulled]).sum()
     assert int(state.life.steps) == 12
-    np.testing.assert_allclose(state.life.measures["regret"], regret, rtol=1e-5)
+    np.testing.assert_allclose(state.life.counted["regret"], regret, rtol=1e-5)
     np.testing.assert_allclose(evaluation.metrics["regret"], regret, rtol=1e-5)
     np.testing.assert_allclose(evaluation.score, chances[pulled].mean(), rtol=1e-5)
     np.testing.assert_allclose(evaluation.metrics["reward"], outs.record.reward.mean(), rtol=1e-5)

@@ -109,9 +109,9 @@ class Wrapper(Environment[Any, WrappedParams]):
         return getattr(self.inside, "num_costs", 0)
 
     @property
-    def measures(self) -> tuple[str, ...]:
+    def tallies(self) -> tuple[str, ...]:
         """See ``Environment``."""
-        return self.inside.measures
+        return self.inside.tallies
 
     @property
     def optimum_known(self) -> bool:

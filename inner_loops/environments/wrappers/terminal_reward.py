@@ -26,14 +26,14 @@ class TerminalReward(Wrapper):
     """
 
     reward: float = number(-1.0, doc="where the episode terminates; 1 where that is the goal")
-    measure: str = static("failures", doc="what terminations are called in reports")
+    tally: str = static("failures", doc="what terminations are called in reports")
 
     keeps_returns: ClassVar[bool] = False
 
     @property
-    def measures(self) -> tuple[str, ...]:
+    def tallies(self) -> tuple[str, ...]:
         """Those inside, then the terminations."""
-        return (*super().measures, self.measure)
+        return (*super().tallies, self.tally)
 
     def draw(self, key: Array) -> Array:
         """The same reward in every world."""
@@ -46,5 +46,5 @@ class TerminalReward(Wrapper):
         """The step inside, paid anew."""
         obs, state, _, terminated, truncated, info = super().step_env(noise, state, action, params)
         reward = jnp.where(terminated, params.own, 0.0)
-        measures = {**info.get("measures", {}), self.measure: terminated.astype(jnp.float32)}
-        return obs, state, reward, terminated, truncated, {**info, "score": reward, "measures": measures}
+        tallies = {**info.get("tallies", {}), self.tally: terminated.astype(jnp.float32)}
+        return obs, state, reward, terminated, truncated, {**info, "score": reward, "tallies": tallies}

@@ -25,7 +25,7 @@ def test_a_pull_by_hand():
         assert float(reward) == paid and reward.dtype == jnp.float32
         assert bool(terminated) and not bool(truncated)
         assert float(info["score"]) == [0.25, 0.75][action]
-        assert float(info["measures"]["regret"]) == [0.5, 0.0][action]
+        assert float(info["tallies"]["regret"]) == [0.5, 0.0][action]
     assert float(bandit.optimal_return(PARAMS)) == 0.75
     np.testing.assert_array_equal(bandit.action_mask(PARAMS), [True, True, False])
 

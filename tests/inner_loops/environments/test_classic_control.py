@@ -42,8 +42,8 @@ def test_only_a_fall_is_paid_and_counted():
     assert 3 <= terminated.sum() <= 5 and not truncated.any()
     np.testing.assert_array_equal(reward, -1.0 * terminated)
     np.testing.assert_array_equal(info["score"], reward)
-    np.testing.assert_array_equal(info["measures"]["failures"], terminated)
-    assert tasks.environment.measures == ("failures",)
+    np.testing.assert_array_equal(info["tallies"]["failures"], terminated)
+    assert tasks.environment.tallies == ("failures",)
     # the same play, in other units and otherwise paid
     np.testing.assert_allclose(first, bare_first / jnp.asarray(RANGES), rtol=1e-6)
     np.testing.assert_allclose(obs, bare_obs / jnp.asarray(RANGES), rtol=1e-6)
@@ -53,7 +53,7 @@ def test_only_a_fall_is_paid_and_counted():
 
 def test_an_order_can_be_given():
     """Wrappers are around the scaled world: its entries and actions in the order that is asked for."""
-    scaled = (TerminalReward(reward=1.0, measure="goals"), ObservationScale(ranges=(2.0,)))
+    scaled = (TerminalReward(reward=1.0, tally="goals"), ObservationScale(ranges=(2.0,)))
     order = ObservationPermutation(order=(2, 3, 0, 1))
     tasks = WrappedTasks(tasks=CARTPOLE, wrappers=(*scaled, order, ActionPermutation(order=(1, 0))))
     plain = WrappedTasks(tasks=CARTPOLE, wrappers=scaled)
@@ -62,7 +62,7 @@ def test_an_order_can_be_given():
     _, (plain_obs, plain_reward, *_) = played(plain, actions)
     np.testing.assert_array_equal(obs, plain_obs[:, jnp.asarray([2, 3, 0, 1])])
     np.testing.assert_array_equal(reward, plain_reward)
-    np.testing.assert_array_equal(info["measures"]["goals"], reward)
+    np.testing.assert_array_equal(info["tallies"]["goals"], reward)
     drawn = WrappedTasks(tasks=CARTPOLE, wrappers=(ObservationPermutation(),))
     orders = jax.vmap(drawn.sample)(jax.random.split(jax.random.key(0), 20)).params.env_params.own
     assert len(np.unique(np.asarray(orders), axis=0)) > 5

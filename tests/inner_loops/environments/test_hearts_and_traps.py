@@ -33,7 +33,7 @@ def stepped(state: HeartsAndTrapsState, action: int, world: HeartsAndTrapsParams
     )
     assert not bool(terminated)
     cells = (int(after.agent), int(after.heart), int(after.trap))
-    measured = {name: float(value) for name, value in info["measures"].items()}
+    measured = {name: float(value) for name, value in info["tallies"].items()}
     return cells, float(reward), bool(truncated), measured
 
 
