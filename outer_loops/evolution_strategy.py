@@ -181,9 +181,13 @@ class EvolutionStrategy:
         grid = jax.tree.map(arrange, members, mean)
         groups = jax.tree.leaves(grid)[0].shape[1]
         raise_rows = jax.vmap(self._raise_learners, in_axes=(None, 0, None))
-        scores, tickets = jax.vmap(raise_rows, in_axes=(0, 1, None), out_axes=1)(
-            jax.random.split(key, groups), grid, memory
-        )
+        keys = jax.random.split(key, groups)
+        if groups == 1:  # without an axis of one: XLA takes twice as long over small products that have it
+            alone = raise_rows(keys[0], jax.tree.map(lambda leaf: leaf[:, 0], grid), memory)
+            scores, tickets = jax.tree.map(lambda leaf: leaf[:, None], alone)
+        else:
+            raise_groups = jax.vmap(raise_rows, in_axes=(0, 1, None), out_axes=1)
+            scores, tickets = raise_groups(keys, grid, memory)
         if isinstance(self.tasks, AdaptiveTaskDistribution):
             flat = jax.tree.map(lambda leaf: leaf[0].reshape(-1, *leaf.shape[3:]), tickets)
             lived = jnp.mean(scores, axis=0).ravel()
