@@ -182,7 +182,7 @@ class EvolutionStrategy:
         groups = jax.tree.leaves(grid)[0].shape[1]
         raise_rows = jax.vmap(self._raise_learners, in_axes=(None, 0, None))
         keys = jax.random.split(key, groups)
-        if groups == 1:  # without an axis of one: XLA takes twice as long over small products that have it
+        if groups == 1:  # no axis of one: XLA takes longer over small products that have it
             alone = raise_rows(keys[0], jax.tree.map(lambda leaf: leaf[:, 0], grid), memory)
             scores, tickets = jax.tree.map(lambda leaf: leaf[:, None], alone)
         else:

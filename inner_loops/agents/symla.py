@@ -258,7 +258,7 @@ def _upwards(layer: LayerMemory, inputs: Array) -> _Sent:
 
 def _downwards(layer: LayerMemory, outputs: Array) -> _Sent:
     """What meets at the input units (3); ``outputs`` [B] is what each output unit counts."""
-    # A product: XLA sums over so short an axis, next to the last, in up to half the time of a tick.
+    # A product: XLA takes longer to sum over so short an axis next to the last.
     return _Sent(jnp.einsum("b,abh->ah", outputs, layer.hidden), jnp.sum(outputs))
 
 
