@@ -50,7 +50,8 @@ class Adam:
     gradient at the second moment instead, and adds ``eps**2`` inside the root.
     The rate rises linearly to its peak over ``warmup_steps``, which come before the cosine cycles.
     ``decay_steps`` is the length of one cosine cycle from ``learning_rate`` down to ``final_fraction`` of
-    it; each of the ``cycles`` restarts warm, at ``restart_fraction`` of the last peak.
+    it; each of the ``cycles`` restarts warm, at ``restart_fraction`` of the last peak. ``decay_rate`` is the
+    other schedule, a factor on the rate after every step, again down to ``final_fraction`` of it.
     """
 
     learning_rate: float = number(1e-3, doc="peak step size", above=0.0)
@@ -61,11 +62,20 @@ class Adam:
     max_grad_norm: float | None = number(None, doc="clip the gradient to this global norm", above=0.0)
     warmup_steps: float | None = number(None, doc="steps of a linear rise to the peak", above=0.0)
     decay_steps: float | None = number(None, doc="length of one cosine cycle in steps", above=0.0)
-    final_fraction: float = number(0.0, doc="rate at a cycle's end, of its peak", at_least=0.0, at_most=1.0)
+    decay_rate: float | None = number(
+        None, doc="factor on the rate after every step, instead of cycles", above=0.0, at_most=1.0
+    )
+    final_fraction: float = number(
+        0.0, doc="rate at a cycle's end or where decay stops, of its peak", at_least=0.0, at_most=1.0
+    )
     cycles: int = static(1, doc="cosine cycles; a new one restarts warm", at_least=1)
     restart_fraction: float = number(0.5, doc="peak of a cycle, of the one before", above=0.0, at_most=1.0)
     weight_decay: float = number(0.0, doc="decoupled weight decay", at_least=0.0)
     differentiable: bool = static(False, doc="safe to differentiate through, its second moment a constant")
+
+    def __post_init__(self) -> None:
+        if self.decay_steps is not None and self.decay_rate is not None:
+            raise ValueError("decay_rate: the rate follows decay_steps already; set one of the two")
 
     def make(self, learning_rate: Array | float | None = None) -> optax.GradientTransformation:
         """See ``OptimizerSettings``."""
@@ -78,18 +88,21 @@ class Adam:
         return optax.chain(_clip(self.max_grad_norm), scale, decay, self._scale(rate))
 
     def _scale(self, rate: Array | float) -> optax.GradientTransformation:
-        if self.decay_steps is None and self.warmup_steps is None:
+        if self.decay_steps is None and self.decay_rate is None and self.warmup_steps is None:
             return optax.scale_by_learning_rate(rate)
 
         def schedule(count: Any) -> Any:
             if self.warmup_steps is None:
-                return self._cosine(rate, count)
+                return self._decayed(rate, count)
             risen = jnp.minimum((count + 1.0) / self.warmup_steps, 1.0)
-            return risen * self._cosine(rate, jnp.maximum(count - self.warmup_steps, 0.0))
+            return risen * self._decayed(rate, jnp.maximum(count - self.warmup_steps, 0.0))
 
         return optax.scale_by_learning_rate(schedule)
 
-    def _cosine(self, rate: Array | float, count: Any) -> Array | float:
+    def _decayed(self, rate: Array | float, count: Any) -> Array | float:
+        """The rate ``count`` steps after its peak."""
+        if self.decay_rate is not None:
+            return rate * jnp.maximum(self.decay_rate**count, self.final_fraction)
         if self.decay_steps is None:
             return rate
         cycle = jnp.minimum(jnp.floor(count / self.decay_steps), self.cycles - 1)

@@ -166,5 +166,20 @@ def test_the_rate_rises_linearly_before_the_cosine() -> None:
         update, state = optimizer.update(one, state, one)
         found.append(-float(update["w"]))  # pyright: ignore[reportIndexIssue]
     np.testing.assert_allclose(found, [0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rtol=1e-4)
-    both = Adam(learning_rate=0.4, warmup_steps=4.0, decay_steps=2.0)._cosine(0.4, jnp.asarray(1.0))
+    both = Adam(learning_rate=0.4, warmup_steps=4.0, decay_steps=2.0)._decayed(0.4, jnp.asarray(1.0))
     np.testing.assert_allclose(both, 0.2, rtol=1e-6)
+
+
+def test_the_rate_decays_by_a_factor_down_to_its_floor() -> None:
+    # Adam's first steps on a constant gradient are the rate itself, whatever the gradient is.
+    optimizer = Adam(learning_rate=0.1, decay_rate=0.5, final_fraction=0.2).make()
+    state, steps = optimizer.init(jnp.zeros(())), []
+    for _ in range(4):
+        update, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()))
+        steps.append(-jnp.asarray(update))
+    np.testing.assert_allclose(steps, [0.1, 0.05, 0.025, 0.02], rtol=1e-4)
+
+
+def test_two_schedules_at_once_are_refused() -> None:
+    with pytest.raises(ValueError, match="decay_rate: the rate follows decay_steps already"):
+        Adam(decay_rate=0.5, decay_steps=10.0)
