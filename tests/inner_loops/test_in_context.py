@@ -139,6 +139,7 @@ def test_padded_arms_are_never_pulled():
     np.testing.assert_array_equal(pulled.max(axis=1), arms - 1)
 
 
+@pytest.mark.slow
 def test_lives_side_by_side_are_those_alone():
     inner = learner(SMALL, BANDITS)
     together = jax.vmap(lambda seed: live(inner, BANDITS, 2, seed))(jnp.arange(2))
@@ -200,6 +201,7 @@ def test_evolution_moves_any_agent(agent):
     check_outer(evolved(agent, segments=2, score_over="life"))
 
 
+@pytest.mark.slow
 def test_a_population_shares_worlds_coins_and_choices():
     """Members that are equal have equal fitness: nothing random is drawn for each."""
     es = evolved(SMALL, share="population", sigma=1e-20)

@@ -117,6 +117,7 @@ def life_estimates(outer: PersistentEvolution, count: int, forget: bool = False)
     return np.asarray(one(jax.random.split(jax.random.key(0), count)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truncation", [1, 2])
 def test_the_estimate_of_a_life_is_unbiased_where_that_of_truncations_is_not(truncation: int) -> None:
     # Rewards are quadratic in the perturbations, and smoothing by a Gaussian moves a quadratic by a constant:
@@ -249,6 +250,7 @@ def test_the_jitted_step_compiles_once() -> None:
     assert once._cache_size() == 1  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.mark.slow
 def test_lanes_equal_single_runs() -> None:
     points = [make(sigma=sigma, inner=Chaser(noise=0.1), stagger=True) for sigma in (0.1, 0.3)]
     keys = jnp.stack([jax.random.key(0), jax.random.key(1)])
