@@ -179,6 +179,7 @@ def test_the_jitted_step_compiles_once() -> None:
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))
 
 
+@pytest.mark.slow
 def test_lanes_equal_single_runs() -> None:
     points = [make(population=8, sigma=s, inner=Chaser(noise=0.1)) for s in (0.1, 0.3)]
     keys = jnp.stack([jax.random.key(0), jax.random.key(1)])
