@@ -216,7 +216,7 @@ def test_who_takes_which_agent():
     check_outer(Fixed(inner=learner(UCB1(), tasks), tasks=tasks, num_slots=2, truncation=2))
     with pytest.raises(ContractError, match="InContext has no differentiable outer loss"):
         check_outer(MetaGradient(inner=learner(SMALL, tasks), tasks=tasks, num_slots=2, truncation=2))
-    with pytest.raises(ContractError, match="no meta-parameters: nothing to evolve"):
+    with pytest.raises(ContractError, match="no meta-parameters: nothing for this outer loop to move"):
         check_outer(evolved(UCB1()))
 
 
