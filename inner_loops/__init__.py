@@ -9,6 +9,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "recurrent_ppo": "inner_loops.recurrent_ppo:RecurrentPPO",
         "dqn": "inner_loops.dqn:DQN",
         "d4pg": "inner_loops.d4pg:D4PG",
+        "soft_constraints": "inner_loops.soft_constraints:SoftConstraints",
         "q_learning": "inner_loops.q_learning:QLearning",
     },
     "rule": {
@@ -30,10 +31,14 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "tabular": "inner_loops.critics:TabularCritic",
         "network": "inner_loops.critics:NetworkCritic",
     },
+    "multiplier": {"lagrangian": "inner_loops.constraints.multiplier:Multiplier"},
     "exploration": {"epsilon_greedy": "inner_loops.exploration:EpsilonGreedy"},
     "environment": {
         "grid_world": "inner_loops.environments.grid_world:GridWorld",
         "delayed_chain": "inner_loops.environments.delayed_chain:DelayedChain",
+        "pendulum_swing_up": "inner_loops.environments.control.pendulum:PendulumSwingUp",
+        "cart_pole_goal": "inner_loops.environments.control.cart_pole:CartPoleGoal",
+        "point_goal": "inner_loops.environments.control.point:PointGoal",
         "gymnax": "inner_loops.environments.gymnax_adapter:GymnaxEnvironment",
         "observation_permutation": "inner_loops.environments.wrappers.permutations:ObservationPermutation",
         "action_permutation": "inner_loops.environments.wrappers.permutations:ActionPermutation",
@@ -46,6 +51,9 @@ CATALOGUE: dict[str, dict[str, str]] = {
     "tasks": {
         "grid_worlds": "inner_loops.tasks.grid_worlds:GridWorlds",
         "delayed_chains": "inner_loops.tasks.delayed_chains:DelayedChains",
+        "pendulum_swing_ups": "inner_loops.tasks.control_tasks:PendulumTasks",
+        "cart_pole_goals": "inner_loops.tasks.control_tasks:CartPoleGoalTasks",
+        "point_goals": "inner_loops.tasks.control_tasks:PointGoalTasks",
         "gymnax_tasks": "inner_loops.tasks.gymnax_tasks:GymnaxTasks",
         "hyperparameter_bandit": "inner_loops.tasks.hyperparameter_bandit:HyperparameterBandit",
         "wrapped_tasks": "inner_loops.tasks.wrapped_tasks:WrappedTasks",
