@@ -28,8 +28,8 @@ def constraint_parts(data: SweepData) -> tuple[list[str], list[Table], list[Pict
     pictures = [multiplier_profile(lives), multipliers_over_time(data, lives)]
     words = [
         f"{len(lives)} lives. The score of a life is the penalised return of its trials, "
-        "`R - kappa max(0, J_C - beta)`, over the last quarter of the checkpoints. Methods are compared on the "
-        "same tasks, seeds, initial multipliers and initial rates."
+        "`R - kappa max(0, J_C - beta)`, over the last quarter of the checkpoints. Methods are compared on "
+        "the same tasks, seeds, initial multipliers and initial rates."
     ]
     words += [text for text in (_rate_in_words(lives), _fixed_in_words(lives)) if text]
     return words, [one for one in found if one is not None], [one for one in pictures if one is not None]
@@ -52,8 +52,10 @@ def _binding(lives: pd.DataFrame) -> Table | None:
     if frame.empty:
         return None
     rows = [
-        [row["task"], number(row["none"]), number(row["cost"]), number(row["best"])]
-        + [number(row["best_start"]), with_interval(row, "shortfall"), "yes" if row["binds"] else "no"]
+        [
+            *(row["task"], number(row["none"]), number(row["cost"]), number(row["best"])),
+            *(number(row["best_start"]), with_interval(row, "shortfall"), "yes" if row["binds"] else "no"),
+        ]
         for row in records(frame)
     ]
     columns = [
@@ -66,14 +68,15 @@ def _binding(lives: pd.DataFrame) -> Table | None:
         "binds",
     ]
     caption = (
-        "Without a constraint and with the best of the fixed multipliers, chosen on the same lives. A constraint "
-        f"binds where the score without is {constraints.BINDS:.0%} or more below. Interval: 95 % bootstrap over seeds."
+        "Without a constraint and with the best of the fixed multipliers, chosen on the same lives. A "
+        f"constraint binds where the score without is {constraints.BINDS:.0%} or more below. Interval: 95 % "
+        "bootstrap over seeds."
     )
     return Table("binding", caption, columns, rows, frame)
 
 
 def _paired(lives: pd.DataFrame) -> Table | None:
-    """Every method that tunes something, less every method that does not, all together and by initial rate."""
+    """Every method that tunes something, less every one that does not, altogether and by initial rate."""
     names = list(dict.fromkeys(lives["method"]))
     plain = [name for name in names if name in (RC, FIXED, "open loop") or name.startswith("decay")]
     rows, frame = [], []
@@ -102,15 +105,17 @@ def _paired(lives: pd.DataFrame) -> Table | None:
 def _methods(lives: pd.DataFrame) -> Table:
     frame = constraints.by_method(lives)
     rows = [
-        [row["method"], f"{row['rate']:g}", with_interval(row, "score", 1), number(row["return"])]
-        + [number(row[name]) for name in ("overshoot", "peak", "multiplier", "last_rate", "n")]
+        [
+            *(row["method"], f"{row['rate']:g}", with_interval(row, "score", 1), number(row["return"])),
+            *(number(row[name]) for name in ("overshoot", "peak", "multiplier", "last_rate", "n")),
+        ]
         for row in records(frame)
     ]
     columns = ["method", "initial rate", "score [95 %]", "return", "overshoot", "peak multiplier"]
     columns += ["last multiplier", "last rate", "lives"]
     caption = (
-        "Means over tasks, initial multipliers and seeds; medians of multipliers and rates. The methods' cells "
-        f"differ in initial multipliers where a method ran with some of them only. Interval: {_OVER}."
+        "Means over tasks, initial multipliers and seeds; medians of multipliers and rates. Interval: "
+        f"{_OVER}."
     )
     return Table("methods", caption, columns, rows, frame)
 
@@ -135,9 +140,9 @@ def _fixed_in_words(lives: pd.DataFrame) -> str:
         return ""
     by_rate = ", ".join(f"{float(value):.1f} from rate {rate:g}" for rate, value in means.items())
     return (
-        f"The best single fixed multiplier over all tasks, {float(fixed.idxmax()):g}, scores {fixed.max():.1f}; "
-        f"{METAL} scores {by_rate}. A well-chosen fixed multiplier needs no adaptation; what adaptation can offer "
-        "is that nothing has to be chosen well."
+        f"The best single fixed multiplier over all tasks, {float(fixed.idxmax()):g}, scores "
+        f"{fixed.max():.1f}; {METAL} scores {by_rate}. A well-chosen fixed multiplier needs no adaptation; "
+        "what adaptation can offer is that less has to be chosen well."
     )
 
 

@@ -81,8 +81,8 @@ def lives_of(data: SweepData) -> pd.DataFrame:
 
     Returns:
         Columns ``run_id, task, method, rate, start, seed``, ``score`` and ``return``, ``overshoot``, ``cost``
-        (means over the last quarter of the checkpoints), ``peak`` (the largest multiplier), ``multiplier`` and
-        ``last_rate`` (at the end). A world with several costs shows its first one's multiplier.
+        (means over the last quarter of the checkpoints), ``peak`` (the largest multiplier), ``multiplier``
+        and ``last_rate`` (at the end). A world with several costs shows its first one's multiplier.
     """
     tasks, rows = tasks_of(data), []
     for run in data.rows("point"):
@@ -134,7 +134,7 @@ def by_method(lives: pd.DataFrame) -> pd.DataFrame:
     """One row a method and initial rate: means over tasks and initial multipliers, intervals over seeds.
 
     Returns:
-        Columns ``method, rate``, ``score, score_low, score_high``, ``return``, ``overshoot``, medians ``peak``,
+        Columns ``method, rate, score, score_low, score_high, return, overshoot``, medians ``peak``,
         ``multiplier`` and ``last_rate``, and ``n``, the lives.
     """
     rows = []
@@ -152,9 +152,9 @@ def binding(lives: pd.DataFrame) -> pd.DataFrame:
     """One row a task: no constraint beside the best fixed multiplier, by their mean scores.
 
     Returns:
-        Columns ``task``, ``none`` (score of multiplier 0), ``best`` and ``best_start``, ``shortfall`` (of the best
-        score, with ``_low`` and ``_high``), ``return``, ``cost`` (of multiplier 0) and ``binds``; empty where
-        multiplier 0 or all others were not run.
+        Columns ``task``, ``none`` (score of multiplier 0), ``best`` and ``best_start``, ``shortfall`` (of the
+        best score, with ``_low`` and ``_high``), ``return``, ``cost`` (of multiplier 0) and ``binds``; empty
+        where multiplier 0 or all others were not run.
     """
     fixed, rows = lives[lives["method"] == FIXED], []
     for task, group in fixed.groupby("task", sort=False):
@@ -233,7 +233,7 @@ def _pairs(
     rates: Sequence[float],
     compare: Callable[[pd.DataFrame, pd.DataFrame], pd.Series],
 ) -> Floats:
-    """[S, tasks] of every comparison's mean over the cells that both methods have; [0] where there is none."""
+    """[S, tasks] of a comparison's mean over the cells that both methods have; [0] where there is none."""
     on = ["task", "seed", "start"] + ([] if other in _UNPAIRED_BY_RATE else ["rate"])
     own = lives[(lives["method"] == method) & lives["rate"].isin(list(rates))]
     both = own.merge(lives[lives["method"] == other], on=on, suffixes=("", "|other"))
@@ -246,7 +246,7 @@ def _pairs(
 
 
 def _spread_ratio(lives: pd.DataFrame) -> Interval:
-    """Largest less smallest mean score over the initial rates, MetaL's over RC's; seeds resampled within tasks."""
+    """Largest less smallest mean score over the initial rates, MetaL's over RC's."""
     cubes = [_cube(lives, method) for method in (METAL, RC)]
     seeds, tasks = cubes[0].shape[:2]
     rows = np.random.default_rng(0).integers(0, seeds, (statistics.RESAMPLES, seeds, tasks))
@@ -255,8 +255,10 @@ def _spread_ratio(lives: pd.DataFrame) -> Interval:
         means = cube.mean(axis=(-3, -2))
         return means.max(axis=-1) - means.min(axis=-1)
 
-    drawn = [spread(cube[rows, np.arange(tasks)]) for cube in cubes]
-    low, high = np.quantile(drawn[0] / drawn[1], [0.025, 0.975])
+    own, theirs = (spread(cube[rows, np.arange(tasks)]) for cube in cubes)
+    if not theirs.all():  # learners that have learned nothing yet score alike
+        return Interval(*np.full(3, np.nan))
+    low, high = np.quantile(own / theirs, [0.025, 0.975])
     return Interval(spread(cubes[0]) / spread(cubes[1]), low, high)
 
 

@@ -12,17 +12,20 @@ import inner_loops
 import outer_loops
 from inner_loops.actor_critic import ActorCritic
 from inner_loops.critics import NetworkCritic, TabularCritic
+from inner_loops.d4pg import D4PG
 from metalab.catalogue import resolve
 from metalab.contracts import check_inner, check_outer
 
 # What a catalogued task distribution or outer loop cannot do without.
 ARGUMENTS = {
     "gymnax_tasks": {"name": "Catch-bsuite"},
+    "cart_pole_goals": {"discrete": True},
     "evolution_strategy": {"population": 4, "max_lifetime": 2},
     "meta_gradient": {"num_slots": 2, "truncation": 2},
     "population_based": {"population": 4, "truncation": 2},
     "fixed": {"num_slots": 2, "truncation": 2},
 }
+CONTINUOUS = ("pendulum_swing_ups", "point_goals")
 
 
 def tasks_of(kind: str):
@@ -45,7 +48,13 @@ def agent(rule: str, tasks, network: str | None = None) -> ActorCritic:
     )
 
 
-@pytest.mark.parametrize("tasks", sorted(inner_loops.CATALOGUE["tasks"]))
+@pytest.mark.parametrize("tasks", CONTINUOUS)
+def test_worlds_of_continuous_actions_keep_the_contract(tasks):
+    world = tasks_of(tasks)
+    check_inner(D4PG(environment=world.environment, num_envs=2, rollout_length=2), world)
+
+
+@pytest.mark.parametrize("tasks", sorted(set(inner_loops.CATALOGUE["tasks"]) - set(CONTINUOUS)))
 @pytest.mark.parametrize("rule", sorted(inner_loops.CATALOGUE["rule"]))
 def test_every_rule_keeps_the_contract_in_every_world(rule, tasks):
     world = tasks_of(tasks)

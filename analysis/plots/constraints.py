@@ -1,4 +1,4 @@
-"""Pictures of soft constraints: fixed multipliers as the line of reference, multipliers and rates over time."""
+"""Pictures of soft constraints: fixed multipliers as a line of reference, multipliers and rates in time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_RULES = 4
 
 
 def multiplier_profile(lives: pd.DataFrame) -> Picture | None:
-    """Score, return and mean cost against a fixed multiplier, two panels a task; None: there is no profile."""
+    """Score, return and mean cost against a fixed multiplier, two panels a task; None: no profile."""
     fixed = lives[lives["method"] == FIXED]
     starts = sorted(fixed["start"].unique())
     if len(starts) < 2:
@@ -40,14 +40,15 @@ def multiplier_profile(lives: pd.DataFrame) -> Picture | None:
         cost = [_profile(group, starts, "cost", "mean cost of a step", CYCLE[2], "solid")]
         panels.append(Panel(str(task), "fixed multiplier", "mean cost of a step", cost, x_ticks=ticks))
     caption = (
-        f"Last quarter of the checkpoints, mean and 95 % bootstrap interval over n = {fixed['seed'].nunique()} "
-        "seeds. Rules: means of other methods over their initial rates and multipliers."
+        "Last quarter of the checkpoints, mean and 95 % bootstrap interval over "
+        f"n = {fixed['seed'].nunique()} seeds. Rules: means of other methods over their initial rates and "
+        "multipliers."
     )
     return picture_of("multiplier_profile", "Fixed multipliers", caption, panels)
 
 
 def multipliers_over_time(data: SweepData, lives: pd.DataFrame) -> Picture | None:
-    """Multiplier and its rate against outer steps, a line a method and initial rate; None: none of them moves."""
+    """Multiplier and rate against outer steps, a line a method and initial rate; None: none moves."""
     moving = lives[lives["method"] != FIXED]
     if moving.empty:
         return None

@@ -1,4 +1,4 @@
-"""Soft constraints: the meta-gradient in closed form, penalised targets, the methods as settings, refusals."""
+"""Soft constraints: the meta-gradient in closed form, penalised targets, methods as settings, refusals."""
 
 from __future__ import annotations
 
@@ -64,23 +64,24 @@ AGENT = SoftConstraints(
 STEP_SIZE, RATE, START, PENALTY, LIMIT = 0.03, 0.2, 0.7, 0.6, 0.05
 
 
-def minibatch(key: jax.Array, rows: int, costs: int = 1) -> Transition:
-    keys = jax.random.split(key, 6)
-    return Transition(
-        obs=jax.random.normal(keys[0], (rows, 3)),
-        action=jax.random.uniform(keys[1], (rows, 1), minval=-1.0),
-        reward=jax.random.normal(keys[2], (rows,)),
-        discount=0.9 * jax.random.uniform(keys[3], (rows,)),
-        next_obs=jax.random.normal(keys[4], (rows, 3)),
-        cost=jax.random.bernoulli(keys[5], 0.6, (rows, costs)).astype(float),
+def minibatch(seed: int, rows: int, costs: int = 1) -> Transition:
+    rng = np.random.default_rng(seed)
+    row = Transition(
+        obs=rng.normal(size=(rows, 3)),
+        action=rng.uniform(-1.0, 1.0, (rows, 1)),
+        reward=rng.normal(size=rows),
+        discount=0.9 * rng.uniform(size=rows),
+        next_obs=rng.normal(size=(rows, 3)),
+        cost=(rng.uniform(size=(rows, costs)) < 0.6).astype(float),
     )
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), row)
 
 
 def newborn(agent: SoftConstraints, penalty: float = PENALTY, tasks: WrappedTasks = TASKS) -> Any:
     """A state whose learner knows ``J_C``, its networks away from zero."""
-    state = agent.init(jax.random.key(0), (), tasks.sample(jax.random.key(0)))
-    keys = iter(jax.random.split(jax.random.key(9), 100))
-    drawn = lambda leaf: 0.5 * jax.random.normal(next(keys), leaf.shape)  # noqa: E731
+    state = jax.jit(lambda key: agent.init(key, (), tasks.sample(key)))(jax.random.key(0))
+    rng = np.random.default_rng(7)
+    drawn = lambda leaf: jnp.asarray(0.5 * rng.normal(size=leaf.shape), leaf.dtype)  # noqa: E731
     learner = state.learner._replace(
         params=jax.tree.map(drawn, state.learner.params),
         target=jax.tree.map(drawn, state.learner.target),
@@ -93,14 +94,19 @@ def newborn(agent: SoftConstraints, penalty: float = PENALTY, tasks: WrappedTask
     return state._replace(learner=learner)
 
 
+def stepped(agent: Any, state: Any, rows: Transition, learner: Any = None) -> tuple[Any, jax.Array]:
+    """The learner after a gradient step, and its loss: one small program instead of many."""
+    return jax.jit(agent._gradient_step)(learner or state.learner, rows, state.world)
+
+
 def meta_gradient(agent: SoftConstraints, state: Any, both: Transition) -> dict[str, jax.Array]:
     """What plain descent with step size 1 takes off the tuned numbers in one gradient step."""
-    after, _ = agent._gradient_step(state.learner, both, state.world)
+    after, _ = stepped(agent, state, both)
     return {name: state.learner.free[name] - after.free[name] for name in agent.tuned}
 
 
 def closed_form(learner: Any, inner: Transition, outer: Transition, gap: float) -> float:
-    """d (outer loss) / d (log rate) for the critic Q = w (obs, action) + b under a squared error and a plain step.
+    """d (outer loss) / d (log rate) for Q = w (obs, action) + b under a squared error and a plain step.
 
     With s = d lambda' / d alpha = rate * gap, phi = dQ/d(w, b) and TD errors d before and d' after the step
     theta' = theta + (2 a / N) sum_i d_i phi_i, where d_i falls by c_i s:
@@ -136,7 +142,7 @@ LINEAR = dataclasses.replace(AGENT, critic_sizes=(), tuned=("rate",))
 def test_the_meta_gradient_is_the_closed_form_in_float64(seed):
     with jax.enable_x64(True):
         state = newborn(LINEAR)
-        both = minibatch(jax.random.key(seed), 6)
+        both = minibatch(seed, 6)
         inner, outer = (jax.tree.map(lambda x, at=at: x[at], both) for at in (slice(3), slice(3, 6)))
         expected = closed_form(state.learner, inner, outer, PENALTY - LIMIT)
         found = meta_gradient(LINEAR, state, both)["rate"]
@@ -149,9 +155,9 @@ def test_of_one_transition_it_is_the_paper_s_form():
     with jax.enable_x64(True):
         agent = dataclasses.replace(LINEAR, batch_size=1)
         state = newborn(agent)
-        one = minibatch(jax.random.key(4), 1)._replace(cost=jnp.ones((1, 1)))
+        one = minibatch(4, 1)._replace(cost=jnp.ones((1, 1)))
         twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), one)
-        after, loss = agent._gradient_step(state.learner, twice, state.world)
+        after, loss = stepped(agent, state, twice)
         phi = np.concatenate([one.obs[0], one.action[0], [1.0]])
         before = state.learner.params.critic[0]
         moved = np.asarray(after.params.critic[0]["weight"] - before["weight"])[:, 0]
@@ -168,13 +174,13 @@ def test_at_an_end_of_the_multiplier_s_range_derivatives_pass_or_vanish(penalty,
     """lambda + rate gap is below 0, or above the largest lambda: it stays at the end."""
     most = limit or np.inf
     with jax.enable_x64(True):
-        both = minibatch(jax.random.key(1), 6)
+        both = minibatch(1, 6)
         found = {}
         for through in (True, False):
             multiplier = Multiplier(start=START, rate=RATE, most=most, straight_through=through)
             agent = dataclasses.replace(LINEAR, multiplier=multiplier)
             state = newborn(agent, penalty)
-            after, _ = agent._gradient_step(state.learner, both, state.world)
+            after, _ = stepped(agent, state, both)
             np.testing.assert_allclose(after.multiplier, [limit])
             assert float(after.clipped) == 1.0
             found[through] = float(meta_gradient(agent, state, both)["rate"][0])
@@ -183,6 +189,7 @@ def test_at_an_end_of_the_multiplier_s_range_derivatives_pass_or_vanish(penalty,
 
 
 NAMES = ("rate", "scale", "offset", "shift")
+LARGE = {"policy_optimizer": Sgd(learning_rate=1.0), "critic_optimizer": Sgd(learning_rate=0.3)}
 VARIANTS: dict[str, dict[str, Any]] = {
     "critic": {},
     "normalised": {"normalize": True},
@@ -193,11 +200,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_tuned_number_has_the_derivative_of_finite_differences(variant):
-    """With two costs, through a network and differentiable Adam; the offset is not in the critic's outer loss."""
+    """With two costs, through networks; the offset acts through the inner step alone."""
     with jax.enable_x64(True):
         tasks = tasks_with(0.05, 0.1)
-        agent = dataclasses.replace(AGENT, environment=tasks.environment, tuned=NAMES, **VARIANTS[variant])
-        state, both = newborn(agent, tasks=tasks), minibatch(jax.random.key(2), 6, costs=2)
+        agent = dataclasses.replace(
+            AGENT, environment=tasks.environment, tuned=NAMES, **LARGE, **VARIANTS[variant]
+        )
+        state, both = newborn(agent, tasks=tasks), minibatch(4, 6, costs=2)
         limits = agent.environment.cost_limits(state.world.params)
         inner, outer = (jax.tree.map(lambda x, at=at: x[at], both) for at in (slice(3), slice(3, 6)))
 
@@ -210,9 +219,9 @@ def test_every_tuned_number_has_the_derivative_of_finite_differences(variant):
         for name in NAMES:
             for entry in range(2):
                 up, down = (
-                    outer_loss({**free, name: free[name].at[entry].add(step)}) for step in (1e-6, -1e-6)
+                    outer_loss({**free, name: free[name].at[entry].add(step)}) for step in (1e-5, -1e-5)
                 )
-                numeric = float(up - down) / 2e-6
+                numeric = float(up - down) / 2e-5
                 assert abs(numeric) > 1e-7, (name, entry)
                 assert float(found[name][entry]) == pytest.approx(numeric, rel=1e-4), (name, entry)
 
@@ -233,7 +242,7 @@ def test_costs_of_several_steps_are_discounted_and_end_where_rewards_do():
 
 def test_the_target_is_penalised_and_looks_beyond_a_time_limit():
     """Target Q = 2 everywhere. Reward 1, cost 3 at lambda 0.5: 1 - 1.5 + discount 2; offset 0.25 less."""
-    rows = minibatch(jax.random.key(0), 2)._replace(
+    rows = minibatch(0, 2)._replace(
         reward=jnp.ones(2), cost=jnp.full((2, 1), 3.0), discount=jnp.asarray([0.9, 0.0])
     )
     penalised = AGENT._penalised(rows, jnp.asarray([0.5]), 1.0, 0.25)
@@ -249,10 +258,10 @@ def test_the_target_is_penalised_and_looks_beyond_a_time_limit():
 
 def test_a_multiplier_climbs_by_what_exceeds_the_limit_and_by_its_schedule():
     """0.7 + 0.2 (0.6 - 0.05) = 0.81; halfway to the schedule's second entry the factor is exp(-1)."""
-    state, rows = newborn(AGENT), minibatch(jax.random.key(0), 3)
-    after, _ = AGENT._gradient_step(state.learner, rows, state.world)
+    state, rows = newborn(AGENT), minibatch(0, 3)
+    after, _ = stepped(AGENT, state, rows)
     np.testing.assert_allclose(after.multiplier, [0.81], rtol=1e-6)
-    unknown, _ = AGENT._gradient_step(state.learner._replace(known=jnp.asarray(False)), rows, state.world)
+    unknown, _ = stepped(AGENT, state, rows, state.learner._replace(known=jnp.asarray(False)))
     np.testing.assert_allclose(unknown.multiplier, [0.7])
     schedule = Multiplier(schedule=(0.0, -2.0, -3.0), spacing=10.0)
     factors = [float(schedule.factor(jnp.asarray(updates))) for updates in (0, 5, 10, 15, 99)]
@@ -262,9 +271,9 @@ def test_a_multiplier_climbs_by_what_exceeds_the_limit_and_by_its_schedule():
 def test_without_a_multiplier_it_learns_as_d4pg_does():
     free = dataclasses.replace(AGENT, multiplier=Multiplier(start=0.0, rate=0.0))
     plain = D4PG(**SIZES, policy_optimizer=AGENT.policy_optimizer, critic_optimizer=AGENT.critic_optimizer)
-    state, rows = newborn(free), minibatch(jax.random.key(0), 3)
-    ours, loss = free._gradient_step(state.learner, rows, state.world)
-    theirs, same = plain._gradient_step(Learner(*state.learner[:3]), rows, state.world)
+    state, rows = newborn(free), minibatch(0, 3)
+    ours, loss = stepped(free, state, rows)
+    theirs, same = stepped(plain, state, rows, Learner(*state.learner[:3]))
     np.testing.assert_array_equal(loss, same)
     for one, other in zip(*map(jax.tree.leaves, (ours[:3], tuple(theirs))), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -273,7 +282,7 @@ def test_without_a_multiplier_it_learns_as_d4pg_does():
 def test_the_outer_critic_learns_reward_and_costs_as_they_are():
     agent = dataclasses.replace(AGENT, tuned=("shift",), outer_loss="value")
     learner = newborn(agent).learner
-    rows = minibatch(jax.random.key(0), 3)._replace(discount=jnp.zeros(3))
+    rows = minibatch(0, 3)._replace(discount=jnp.zeros(3))
     goals = outer_goals(learner.outer_value.target, learner.target.policy, rows)
     np.testing.assert_allclose(goals, np.stack([rows.reward, rows.cost[:, 0]], axis=1), rtol=1e-6)
 

@@ -67,7 +67,7 @@ def test_the_track_ends():
 
 
 def test_the_point_is_paid_by_its_distance():
-    """v' = 0.8 (1, 0) + 0.04 (0, 1) = (0.8, 0.04); p' = clip((0.5, 0) + v') = (1.2, 0.04): 0.6 and 0.08 off."""
+    """v' = 0.8 (1, 0) + 0.04 (0, 1) = (0.8, 0.04); p' = clip((0.5, 0) + v') = (1.2, 0.04)."""
     found, paid = moved(PointGoalTasks(), [0.5, 0.0, 1.0, 0.0, 0.6, 0.12], [0.0, 3.0])
     np.testing.assert_allclose(found, [1.2, 0.04, 0.8, 0.04, 0.6, 0.12], rtol=1e-6)
     assert paid == pytest.approx(np.exp(-1.5 * np.hypot(0.6, 0.08)), rel=1e-5)
