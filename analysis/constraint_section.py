@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -81,7 +80,7 @@ def _paired(lives: pd.DataFrame) -> Table | None:
     plain = [name for name in names if name in (RC, FIXED, "open loop") or name.startswith("decay")]
     rows, frame = [], []
     for method in [name for name in names if name not in plain]:
-        rates = sorted(lives.loc[lives["method"] == method, "rate"].unique())
+        rates = constraints.rates_of(lives, method)
         for other in plain:
             cells = {"all": constraints.paired(lives, method, other, rates)}
             cells |= {f"{rate:g}": constraints.paired(lives, method, other, [rate]) for rate in rates}
@@ -122,7 +121,7 @@ def _methods(lives: pd.DataFrame) -> Table:
 
 def _rate_in_words(lives: pd.DataFrame) -> str:
     """What the comparison with RC says, rate by rate, in words that claim no more."""
-    rates = sorted({float(rate) for rate in lives.loc[lives["method"] == METAL, "rate"]})
+    rates = constraints.rates_of(lives, METAL)
     said: dict[str, list[str]] = {"ahead of": [], "behind": [], "level with": []}
     for rate in rates:
         found = constraints.paired(lives, METAL, RC, [rate])
@@ -134,9 +133,10 @@ def _rate_in_words(lives: pd.DataFrame) -> str:
 
 def _fixed_in_words(lives: pd.DataFrame) -> str:
     """A fixed multiplier is the line that an automatic method has to pass."""
-    fixed = lives[lives["method"] == FIXED].groupby("start")["score"].mean()
-    means: Mapping[str, Any] = lives[lives["method"] == METAL].groupby("rate")["score"].mean().to_dict()
-    if fixed.empty or not means:
+    groups: Any = lives.groupby(["method", "rate", "start"])["score"].mean().reset_index()
+    fixed = groups[groups["method"] == FIXED].set_index("start")["score"]
+    means = groups[groups["method"] == METAL].groupby("rate")["score"].mean()
+    if fixed.empty or means.empty:
         return ""
     by_rate = ", ".join(f"{float(value):.1f} from rate {rate:g}" for rate, value in means.items())
     return (

@@ -30,6 +30,7 @@ __all__ = [
     "lives_of",
     "method_of",
     "paired",
+    "rates_of",
     "tasks_of",
 ]
 
@@ -63,8 +64,8 @@ def method_of(params: Mapping[str, Any]) -> str:
 def tasks_of(data: SweepData) -> dict[str, str]:
     """Run id to its task: the kind of the world, and its settings where several tasks are of one kind."""
     own = [str(name) for name in data.parameters.columns if str(name).startswith("tasks.")]
-    frame = data.parameters[own].fillna("")
-    kinds: Any = frame["tasks.tasks.kind"] if "tasks.tasks.kind" in own else frame["tasks.kind"]
+    frame: Any = data.parameters[own].fillna("")
+    kinds = frame["tasks.tasks.kind"] if "tasks.tasks.kind" in own else frame["tasks.kind"]
     names = {}
     for kind, rows in frame.groupby(kinds):
         differing = [name for name in own if rows[name].nunique() > 1]
@@ -118,6 +119,11 @@ def lives_of(data: SweepData) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def rates_of(lives: pd.DataFrame, method: str) -> list[float]:
+    """The initial rates that a method ran with, ascending."""
+    return sorted({float(rate) for rate in lives.loc[lives["method"] == method, "rate"]})
+
+
 def paired(lives: pd.DataFrame, method: str, other: str, rates: Sequence[float]) -> Interval | None:
     """How much higher a method scores than another from the same starts; None: they share no cell.
 
@@ -138,7 +144,8 @@ def by_method(lives: pd.DataFrame) -> pd.DataFrame:
         ``multiplier`` and ``last_rate``, and ``n``, the lives.
     """
     rows = []
-    for (method, rate), group in lives.groupby(["method", "rate"], sort=False):
+    groups: Any = lives.groupby(["method", "rate"], sort=False)
+    for (method, rate), group in groups:
         scores = group.pivot_table(index="seed", columns="task", values="score").to_numpy()
         low, high = stratified_bootstrap(scores)[1:]
         means = {name: float(group[name].mean()) for name in _MEANS}
@@ -156,9 +163,10 @@ def binding(lives: pd.DataFrame) -> pd.DataFrame:
         best score, with ``_low`` and ``_high``), ``return``, ``cost`` (of multiplier 0) and ``binds``; empty
         where multiplier 0 or all others were not run.
     """
-    fixed, rows = lives[lives["method"] == FIXED], []
+    fixed: Any = lives[lives["method"] == FIXED]
+    rows = []
     for task, group in fixed.groupby("task", sort=False):
-        scores = group.pivot_table(index="seed", columns="start", values="score")
+        scores: Any = group.pivot_table(index="seed", columns="start", values="score")
         if 0.0 not in scores or len(scores.columns) < 2:
             continue
         best: Any = scores.mean().idxmax()
@@ -186,7 +194,7 @@ def acceptance(lives: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns ``figure, value, value_low, value_high, bar`` and ``met``.
     """
-    rates = sorted({float(rate) for rate in lives.loc[lives["method"] == METAL, "rate"]})
+    rates = rates_of(lives, METAL)
     if not rates or RC not in set(lives["method"]):
         return pd.DataFrame()
     large, largest = rates[1:] or rates, rates[-1]
@@ -235,12 +243,11 @@ def _pairs(
 ) -> Floats:
     """[S, tasks] of a comparison's mean over the cells that both methods have; [0] where there is none."""
     on = ["task", "seed", "start"] + ([] if other in _UNPAIRED_BY_RATE else ["rate"])
-    own = lives[(lives["method"] == method) & lives["rate"].isin(list(rates))]
+    own: Any = lives[(lives["method"] == method) & lives["rate"].isin(list(rates))]
     both = own.merge(lives[lives["method"] == other], on=on, suffixes=("", "|other"))
     if both.empty:
         return np.empty(0)
-    theirs = both[[name for name in both if str(name).endswith("|other")]]
-    theirs = theirs.rename(columns=lambda name: str(name).removesuffix("|other"))
+    theirs = both.filter(like="|other").rename(columns=lambda name: name.removesuffix("|other"))
     both["compared"] = compare(both, theirs)
     return both.pivot_table(index="seed", columns="task", values="compared").to_numpy()
 
@@ -264,9 +271,8 @@ def _spread_ratio(lives: pd.DataFrame) -> Interval:
 
 def _cube(lives: pd.DataFrame, method: str) -> Floats:
     """[S, tasks, rates] mean scores of a method over the initial multipliers."""
-    table = lives[lives["method"] == method].pivot_table(
-        index="seed", columns=["task", "rate"], values="score"
-    )
+    own: Any = lives[lives["method"] == method]
+    table = own.pivot_table(index="seed", columns=["task", "rate"], values="score")
     tasks = table.columns.get_level_values("task").nunique()
     return table.to_numpy().reshape(len(table), tasks, -1)
 

@@ -91,7 +91,7 @@ class D4PG(OffPolicyAgent):
                 f"v_min: {self.v_min:g} is not below v_max ({self.v_max:g}), and returns lie between them"
             )
 
-    def _init_learner(self, key: Array) -> Learner:
+    def _init_learner(self, key: Array) -> Any:
         policy_key, critic_key = jax.random.split(key)
         shape, size = self.environment.observation_shape, self._action_size()
         outputs = self.atoms if self.critic == "categorical" else 1
@@ -133,7 +133,7 @@ class D4PG(OffPolicyAgent):
 
         return act(self.environment, env_key, state.world, (drawn, anything), choose)
 
-    def _gradient_step(self, learner: Learner, minibatch: Transition, world: World) -> tuple[Learner, Array]:
+    def _gradient_step(self, learner: Any, minibatch: Transition, world: World) -> tuple[Any, Array]:
         del world
         critic, of_critic, loss = self._critic_step(learner, minibatch)
         policy, of_policy = self._policy_step(learner, learner.params.critic, minibatch)

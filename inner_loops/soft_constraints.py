@@ -227,7 +227,7 @@ class SoftConstraints(D4PG):
         return 2 * self.batch_size if self.tuned else self.batch_size
 
     def _gradient_step(
-        self, learner: ConstrainedLearner, minibatch: Transition, world: World
+        self, learner: Any, minibatch: Transition, world: World
     ) -> tuple[ConstrainedLearner, Array]:
         limits = self.environment.cost_limits(world.params)
         inner = jax.tree.map(lambda leaf: leaf[: self.batch_size], minibatch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -19,14 +21,14 @@ _MOST_RULES = 4
 
 def multiplier_profile(lives: pd.DataFrame) -> Picture | None:
     """Score, return and mean cost against a fixed multiplier, two panels a task; None: no profile."""
-    fixed = lives[lives["method"] == FIXED]
+    fixed: Any = lives[lives["method"] == FIXED]
     starts = sorted(fixed["start"].unique())
     if len(starts) < 2:
         return None
     ticks = [(float(place), f"{start:g}") for place, start in enumerate(starts)]
     panels = []
     for task, group in fixed.groupby("task", sort=False):
-        others = lives[(lives["task"] == task) & (lives["method"] != FIXED)]
+        others: Any = lives[(lives["task"] == task) & (lives["method"] != FIXED)]
         means = others.groupby("method", sort=False)["score"].mean().iloc[:_MOST_RULES]
         rules = [
             Rule(f"{name}, mean score", float(value), color=CYCLE[2 + at], dash=_DASHES[at])
@@ -49,7 +51,7 @@ def multiplier_profile(lives: pd.DataFrame) -> Picture | None:
 
 def multipliers_over_time(data: SweepData, lives: pd.DataFrame) -> Picture | None:
     """Multiplier and rate against outer steps, a line a method and initial rate; None: none moves."""
-    moving = lives[lives["method"] != FIXED]
+    moving: Any = lives[lives["method"] != FIXED]
     if moving.empty:
         return None
     rates = sorted(moving["rate"].unique())

@@ -66,15 +66,15 @@ STEP_SIZE, RATE, START, PENALTY, LIMIT = 0.03, 0.2, 0.7, 0.6, 0.05
 
 def minibatch(seed: int, rows: int, costs: int = 1) -> Transition:
     rng = np.random.default_rng(seed)
-    row = Transition(
-        obs=rng.normal(size=(rows, 3)),
-        action=rng.uniform(-1.0, 1.0, (rows, 1)),
-        reward=rng.normal(size=rows),
-        discount=0.9 * rng.uniform(size=rows),
-        next_obs=rng.normal(size=(rows, 3)),
-        cost=(rng.uniform(size=(rows, costs)) < 0.6).astype(float),
-    )
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), row)
+    drawn = [
+        rng.normal(size=(rows, 3)),
+        rng.uniform(-1.0, 1.0, (rows, 1)),
+        rng.normal(size=rows),
+        0.9 * rng.uniform(size=rows),
+        rng.normal(size=(rows, 3)),
+        rng.uniform(size=(rows, costs)) < 0.6,
+    ]
+    return Transition(*(jnp.asarray(leaf, float) for leaf in drawn))
 
 
 def newborn(agent: SoftConstraints, penalty: float = PENALTY, tasks: WrappedTasks = TASKS) -> Any:
@@ -328,7 +328,8 @@ def test_vmapped_equals_single_and_the_metrics_are_those_of_the_learner():
 
     def live(key: jax.Array) -> Any:
         state = agent.init(key, (), TASKS.sample(key))
-        for turn in range(3):
+        state, out = agent.step(key, (), state, None)
+        for turn in range(2):
             state, out = agent.step(jax.random.fold_in(key, turn), (), state, None)
         outs = jax.tree.map(lambda leaf: leaf[None], out)
         return agent.evaluate(key, (), state, outs, None)
@@ -367,4 +368,4 @@ def test_a_world_without_costs_is_refused():
 
 def test_values_that_are_not_tuned_are_the_settings():
     values = AGENT._values({}, jnp.zeros((), jnp.int32))
-    assert values == Tuned(pytest.approx(RATE), 1.0, 0.0, 0.0)
+    assert float(values.rate) == pytest.approx(RATE) and values == Tuned(values.rate, 1.0, 0.0, 0.0)
