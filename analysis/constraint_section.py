@@ -133,7 +133,7 @@ def _rate_in_words(lives: pd.DataFrame) -> str:
 
 def _fixed_in_words(lives: pd.DataFrame) -> str:
     """A fixed multiplier is the line that an automatic method has to pass."""
-    groups: Any = lives.groupby(["method", "rate", "start"])["score"].mean().reset_index()
+    groups: Any = lives.groupby(["method", "rate", "start"], as_index=False)["score"].mean()
     fixed = groups[groups["method"] == FIXED].set_index("start")["score"]
     means = groups[groups["method"] == METAL].groupby("rate")["score"].mean()
     if fixed.empty or means.empty:

@@ -239,7 +239,7 @@ def _pairs(
     method: str,
     other: str,
     rates: Sequence[float],
-    compare: Callable[[pd.DataFrame, pd.DataFrame], pd.Series],
+    compare: Callable[[Any, Any], Any],
 ) -> Floats:
     """[S, tasks] of a comparison's mean over the cells that both methods have; [0] where there is none."""
     on = ["task", "seed", "start"] + ([] if other in _UNPAIRED_BY_RATE else ["rate"])

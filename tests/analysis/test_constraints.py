@@ -83,7 +83,7 @@ def test_the_figures_asked_for():
     figures = constraints.acceptance(frame)
     np.testing.assert_allclose(figures["value"], [6.0, 1.0, 0.25, 0.5])
     assert figures["met"].tolist() == [True, False, True, True]
-    assert constraints.acceptance(frame[frame["method"] == RC]).empty
+    assert constraints.acceptance(frame.query(f"method == {RC!r}")).empty
 
 
 def test_a_constraint_binds_where_no_constraint_falls_short_by_a_fifth():
@@ -94,7 +94,7 @@ def test_a_constraint_binds_where_no_constraint_falls_short_by_a_fifth():
     np.testing.assert_allclose(found["shortfall"], [0.25, 0.05])
     assert found["binds"].tolist() == [True, False]
     assert found["best_start"].tolist() == [1.0, 1.0]
-    assert constraints.binding(frame[frame["start"] == 0.0]).empty
+    assert constraints.binding(frame.query("start == 0")).empty
 
 
 def stored(points: list[dict[str, Any]], seeds: int = 2, steps: int = 8) -> SweepData:
