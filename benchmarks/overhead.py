@@ -4,9 +4,12 @@
 
 ``benchmarks/overhead.yaml`` runs by ``run_sweep``, as ``metalab sweep`` runs it, with the usual chunks and
 commits. Beside it, in the same process and in turn: one jitted scan over all outer steps of the same lanes on
-the same devices, from the same keys, whose metrics are brought to the host at its end. The overhead is all
-that the sweep takes longer, compilation of both left aside: the start of the store, commits, the writer's
-thread, what chunks cost. A second table says where the sweep's time goes.
+the same devices, from the same keys, whose metrics are brought to the host at its end. A scan runs before
+every sweep and after the last, and a sweep is held against the mean of the two beside it, so that a machine
+whose speed drifts evenly favours neither.
+
+The overhead is all that the sweep takes longer, compilation of both left aside: the start of the store,
+commits, the writer's thread, what chunks cost. A second table says where the sweep's time goes.
 """
 
 from __future__ import annotations
@@ -65,10 +68,10 @@ _SECTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One bare scan and the sweep after it, in seconds of wall time unless said otherwise.
+    """One sweep between two bare scans, in seconds of wall time unless said otherwise.
 
     Attributes:
-        bare, bare_cpu: the bare scan, its CPU-seconds.
+        bare, bare_cpu: mean of the two scans, and of their CPU-seconds.
         whole: the sweep, from the call of ``run_sweep`` to its return.
         compiling: of that, tracing and compilation.
         sweep_cpu: CPU-seconds of the sweep without compilation.
@@ -151,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and prints two tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="of device time of one sweep, about")
-    parser.add_argument("--repeats", type=int, default=3, help="pairs of runs; medians are shown")
+    parser.add_argument("--repeats", type=int, default=3, help="sweeps; medians are shown")
     parser.add_argument("--smoke", action="store_true", help="the smallest size")
     given = parser.parse_args(arguments)
     devices.configure()
@@ -163,9 +166,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         steps = budget.chunk * max(1, math.ceil(given.seconds / _seconds_a_chunk()))
     with tempfile.TemporaryDirectory() as root:
         specs = [_spec(given.smoke, steps, repeat) for repeat in range(given.repeats)]
-        bare, runs = Bare(specs[0]), []
+        bare = Bare(specs[0])
+        scans, runs = [bare.run()], []
         for spec in specs:
-            runs.append(_pair(bare, spec, Path(root)))
+            watched = _watched(spec, Path(root))
+            scans.append(bare.run())
+            runs.append(_between(scans[-2], watched, scans[-1]))
             print(f"bare {runs[-1].bare:.1f} s, sweep {runs[-1].sweep:.1f} s", flush=True)
     print()
     print(report(specs[0], bare, runs))
@@ -242,18 +248,25 @@ def _seconds_a_chunk() -> float:
     return min(times)
 
 
-def _pair(bare: Bare, spec: SweepSpec, root: Path) -> Run:
-    seconds, cpu = bare.run()
+def _watched(spec: SweepSpec, root: Path) -> tuple[float, float, Stopwatch]:
+    """Wall time and CPU-seconds of a sweep, and where they went."""
     watch, before = Stopwatch(_SECTIONS, waited=(_DEVICE,)), clock()
     with watch.watching():
         run_sweep(spec, root, Options())
     after = clock()
+    return after[0] - before[0], after[1] - before[1], watch
+
+
+def _between(
+    before: tuple[float, float], sweep: tuple[float, float, Stopwatch], after: tuple[float, float]
+) -> Run:
+    whole, cpu, watch = sweep
     return Run(
-        bare=seconds,
-        bare_cpu=cpu,
-        whole=after[0] - before[0],
+        bare=(before[0] + after[0]) / 2,
+        bare_cpu=(before[1] + after[1]) / 2,
+        whole=whole,
         compiling=watch.seconds[_COMPILER],
-        sweep_cpu=after[1] - before[1] - watch.cpu[_COMPILER],
+        sweep_cpu=cpu - watch.cpu[_COMPILER],
         sections=watch.seconds,
         calls=watch.calls,
     )

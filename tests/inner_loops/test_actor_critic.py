@@ -15,6 +15,7 @@ from inner_loops.networks.tabular import TabularNetwork
 from inner_loops.tasks.delayed_chains import DelayedChains
 from inner_loops.update_rules.a2c import A2C
 from metalab.optimizers import Sgd
+from tests.inner_loops.lives import last_scores
 
 TASKS = DelayedChains(lengths=(3,), max_length=3)
 A2C_AGENT = ActorCritic(
@@ -130,10 +131,4 @@ def test_a_network_agent_learns_the_distractor_chain_better_than_it_was_born():
         environment=tasks.environment,
         optimizer=Sgd(learning_rate=1.0),
     )
-
-    def live(key):
-        state = agent.init(key, (), tasks.sample(key))
-        step = lambda s, k: (agent.step(k, (), s, None)[0], None)  # noqa: E731
-        return jax.lax.scan(step, state, jax.random.split(key, 60))[0].episodes.last.mean()
-
-    assert jnp.mean(jax.jit(jax.vmap(live))(jax.random.split(jax.random.key(5), 3))) > 0.7
+    assert jnp.mean(last_scores(agent, tasks, updates=60, seeds=3)) > 0.7

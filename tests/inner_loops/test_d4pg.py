@@ -17,6 +17,7 @@ from inner_loops.networks.ddpg import action_value, deterministic_action, init_c
 from metalab.contracts import check_inner, check_outer
 from metalab.optimizers import Adam
 from outer_loops.fixed import Fixed
+from tests.inner_loops.lives import check_one_life_in_three_ways
 from tests.inner_loops.probes import PHASES, PROBES, Probe, ProbeTasks, raised
 
 FIVE = (-2.0, 2.0)  # atoms -2, -1, 0, 1, 2
@@ -236,18 +237,7 @@ def test_vmapped_equals_single_and_jit_equals_no_jit():
     tasks = ProbeTasks(name="truncation", continuous=True)
     sizes: dict[str, Any] = {"policy_sizes": (4,), "critic_sizes": (4,), "atoms": 3, "warmup": 1}
     agent = dataclasses.replace(AGENT, num_envs=2, rollout_length=2, gradient_steps=1, **sizes)
-
-    def live(key):
-        state = agent.init(key, (), tasks.sample(key))
-        return agent.step(key, (), state, None)[0]
-
-    keys = jax.random.split(jax.random.key(3), 2)
-    both = jax.jit(jax.vmap(live))(keys)
-    single = jax.jit(live)(keys[1])
-    chex.assert_trees_all_close(jax.tree.map(lambda leaf: leaf[1], both), single, rtol=1e-4, atol=1e-6)
-    with jax.disable_jit():
-        plain = live(keys[1])
-    chex.assert_trees_all_close(plain, single, rtol=1e-4, atol=1e-6)
+    check_one_life_in_three_ways(agent, tasks, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["categorical", "scalar"])

@@ -18,6 +18,7 @@ from inner_loops.tasks.gymnax_tasks import GymnaxTasks
 from metalab.contracts import check_inner, check_outer
 from metalab.optimizers import Adam, Sgd
 from outer_loops.fixed import Fixed
+from tests.inner_loops.lives import check_one_life_in_three_ways
 from tests.inner_loops.probes import PHASES, PROBES, Probe, ProbeTasks, raised
 
 ALLOWED = jnp.ones(3, bool)
@@ -172,18 +173,7 @@ def test_the_replay_remembers_the_phase_before():
 def test_vmapped_equals_single_and_jit_equals_no_jit():
     agent = dataclasses.replace(TABLE, n_step=2)
     tasks = ProbeTasks(name="discounting", index=True)
-
-    def live(key):
-        state = agent.init(key, (), tasks.sample(key))
-        return agent.step(key, (), state, None)[0]
-
-    keys = jax.random.split(jax.random.key(3), 2)
-    both = jax.jit(jax.vmap(live))(keys)
-    single = jax.jit(live)(keys[1])
-    chex.assert_trees_all_close(jax.tree.map(lambda leaf: leaf[1], both), single, rtol=1e-6)
-    with jax.disable_jit():
-        plain = live(keys[1])
-    chex.assert_trees_all_close(plain, single, rtol=1e-6)
+    check_one_life_in_three_ways(agent, tasks)
 
 
 def test_it_keeps_the_contract_and_reports_its_score():

@@ -23,6 +23,7 @@ from metalab.contracts import check_inner
 from metalab.gradients import differentiate_in
 from metalab.optimizers import Adam
 from metalab.trees import lane, stack
+from tests.inner_loops.lives import SMALL_PPO
 from tests.inner_loops.probes import PROBES, Probe, ProbeTasks, raised
 
 PROBE = Probe()
@@ -39,15 +40,7 @@ EVERY_SWITCH = {
 
 
 def agent_in(environment: Any = PROBE, **changes: Any) -> PPO:
-    settings = {
-        "network": TowerNetwork(hidden_sizes=(8,)),
-        "optimizer": Adam(learning_rate=0.01, eps=1e-5, max_grad_norm=0.5),
-        "num_envs": 8,
-        "rollout_length": 16,
-        "discount": 0.9,
-        "entropy": 0.0,
-    }
-    return PPO(environment=environment, **(settings | changes))
+    return PPO(environment=environment, **(SMALL_PPO | changes))
 
 
 def newborn(agent: PPO, probe: str = "action", seed: int = 0):

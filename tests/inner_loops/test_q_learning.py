@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +13,7 @@ from inner_loops.q_learning import QLearning, updated_table
 from inner_loops.tasks.grid_worlds import GridWorlds
 from metalab.contracts import check_inner, check_outer
 from outer_loops.fixed import Fixed
+from tests.inner_loops.lives import check_one_life_in_three_ways
 from tests.inner_loops.probes import PROBES, Probe, ProbeTasks, raised
 
 AGENT = QLearning(
@@ -96,18 +96,7 @@ def test_it_finds_the_best_policy_of_grid_worlds():
 def test_vmapped_equals_single_and_jit_equals_no_jit():
     agent = dataclasses.replace(AGENT, rollout_length=3)
     tasks = ProbeTasks(name="advantage", index=True)
-
-    def live(key):
-        state = agent.init(key, (), tasks.sample(key))
-        return agent.step(key, (), state, None)[0]
-
-    keys = jax.random.split(jax.random.key(3), 2)
-    both = jax.jit(jax.vmap(live))(keys)
-    single = jax.jit(live)(keys[1])
-    chex.assert_trees_all_close(jax.tree.map(lambda leaf: leaf[1], both), single, rtol=1e-6)
-    with jax.disable_jit():
-        plain = live(keys[1])
-    chex.assert_trees_all_close(plain, single, rtol=1e-6)
+    check_one_life_in_three_ways(agent, tasks)
 
 
 def test_it_keeps_the_contract():

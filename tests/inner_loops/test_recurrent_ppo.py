@@ -27,6 +27,7 @@ from metalab.components import as_arrays
 from metalab.contracts import check_inner
 from metalab.gradients import differentiate_in
 from metalab.optimizers import Adam, Sgd
+from tests.inner_loops.lives import SMALL_PPO
 from tests.inner_loops.probes import PROBES, Probe, ProbeTasks, raised
 
 PROBE = Probe()
@@ -43,16 +44,7 @@ EVERY_SWITCH = {
 
 
 def agent_in(environment: Any = PROBE, **changes: Any) -> RecurrentPPO:
-    settings = {
-        "core": SMALL["gru"],
-        "network": TowerNetwork(hidden_sizes=(8,)),
-        "optimizer": Adam(learning_rate=0.01, eps=1e-5, max_grad_norm=0.5),
-        "num_envs": 8,
-        "rollout_length": 16,
-        "discount": 0.9,
-        "entropy": 0.0,
-    }
-    return RecurrentPPO(environment=environment, **(settings | changes))
+    return RecurrentPPO(environment=environment, **(SMALL_PPO | {"core": SMALL["gru"]} | changes))
 
 
 def newborn(agent: RecurrentPPO, probe: str = "action", seed: int = 0):

@@ -3,6 +3,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 from metalab.sweep.records import (
     digest_of,
@@ -23,6 +24,12 @@ def test_interval_by_hand() -> None:
     assert low == pytest.approx(2 - 2.484138, abs=1e-6)
     assert high == pytest.approx(2 + 2.484138, abs=1e-6)
     assert interval([5.0]) == (5.0, None, None)
+
+
+@pytest.mark.parametrize("seeds", range(1, 14))
+def test_the_interquartile_mean_is_scipys(seeds: int) -> None:
+    values = np.random.default_rng(seeds).normal(size=seeds)
+    assert over_seeds(values, "iqm") == pytest.approx(stats.trim_mean(values, 0.25), rel=1e-12)
 
 
 def test_one_seed_stores_no_bounds() -> None:

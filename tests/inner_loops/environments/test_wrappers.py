@@ -33,6 +33,7 @@ from metalab.config import build_component, to_config
 from metalab.contracts import check_inner
 from metalab.errors import ConfigError
 from metalab.optimizers import Sgd
+from tests.inner_loops.lives import last_scores
 
 STEPS = 12
 
@@ -390,13 +391,7 @@ def test_a_network_agent_learns_in_projected_chains():
             optimizer=Sgd(learning_rate=1.0),
         )
     )
-
-    def live(key):
-        state = agent.init(key, (), tasks.sample(key))
-        body = lambda s, k: (agent.step(k, (), s, None)[0], None)  # noqa: E731
-        return jax.lax.scan(body, state, jax.random.split(key, 60))[0].episodes.last.mean()
-
-    assert jnp.mean(jax.jit(jax.vmap(live))(jax.random.split(jax.random.key(5), 3))) > 0.7
+    assert jnp.mean(last_scores(agent, tasks, updates=60, seeds=3)) > 0.7
 
 
 def test_a_list_of_wrappers_in_a_file_is_built_and_written_out():
