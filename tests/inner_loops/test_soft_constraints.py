@@ -25,6 +25,7 @@ from metalab.exposure import expose, leaf_of
 from metalab.optimizers import Adam, Sgd
 from outer_loops.evolution_strategy import EvolutionStrategy
 from outer_loops.fixed import Fixed
+from tests.inner_loops.lives import check_one_life_in_three_ways
 
 
 def tasks_with(*limits: float) -> WrappedTasks:
@@ -323,24 +324,24 @@ def test_its_numbers_can_be_exposed_to_an_outer_loop():
     check_outer(EvolutionStrategy(inner=exposed, tasks=TASKS, population=4, max_lifetime=2))
 
 
-def test_vmapped_equals_single_and_the_metrics_are_those_of_the_learner():
-    agent = dataclasses.replace(AGENT, tuned=("rate",), critic_optimizer=Adam(differentiable=True))
+TUNING = dataclasses.replace(AGENT, tuned=("rate",), critic_optimizer=Adam(differentiable=True))
 
+
+@pytest.mark.slow
+def test_vmapped_equals_single_and_jit_equals_no_jit():
+    check_one_life_in_three_ways(TUNING, TASKS, rtol=1e-4, atol=1e-5)
+
+
+def test_the_metrics_are_the_learner_s_and_a_trial_s():
     def live(key: jax.Array) -> Any:
-        state = agent.init(key, (), TASKS.sample(key))
-        state, out = agent.step(key, (), state, None)
-        for turn in range(2):
-            state, out = agent.step(jax.random.fold_in(key, turn), (), state, None)
-        outs = jax.tree.map(lambda leaf: leaf[None], out)
-        return agent.evaluate(key, (), state, outs, None)
+        state = TUNING.init(key, (), TASKS.sample(key))
+        state, out = TUNING.step(key, (), state, None)
+        return TUNING.evaluate(key, (), state, jax.tree.map(lambda leaf: leaf[None], out), None)
 
-    keys = jax.random.split(jax.random.key(3), 2)
-    both = jax.jit(jax.vmap(live))(keys)
-    state, evaluation = jax.jit(live)(keys[1])
-    for one, other in zip(*map(jax.tree.leaves, (both, (state, evaluation))), strict=True):
-        np.testing.assert_allclose(one[1], other, rtol=1e-4, atol=1e-5)
+    state, evaluation = jax.jit(live)(jax.random.key(3))
     metrics = evaluation.metrics
-    assert float(metrics["multiplier_rate"]) == pytest.approx(float(jnp.exp(state.learner.free["rate"][0])))
+    rate = float(jnp.exp(state.learner.free["rate"][0]))
+    assert float(metrics["multiplier_rate"]) == pytest.approx(rate)
     score = metrics["unpenalized_return"] - 100.0 * metrics["overshoot"]
     np.testing.assert_allclose(evaluation.score, score, rtol=1e-5)
     assert float(metrics["overshoot"]) == pytest.approx(max(0.0, float(metrics["cost"]) - LIMIT), abs=1e-6)
