@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import points as of_points
-from analysis import report_tables, summaries
+from analysis import report_tables, side_by_side, summaries
 from analysis.constraint_section import constraint_parts
 from analysis.frames import SweepData, records
 from analysis.plots import cost, held_out, hyperparameters, learning, search, tuning
@@ -45,7 +45,7 @@ def sections(data: SweepData) -> list[Section]:
     """The headline, the sections that the sweep file asks for, and what every report ends with."""
     asked = list(data.config.get("report") or SECTIONS)
     unknown = [str(name) for name in asked if name not in SECTIONS]
-    found = [headline(data), changes(data), system(data)]
+    found = [headline(data), changes(data), system(data), compared(data)]
     found += [SECTIONS[name](data) for name in asked if name in SECTIONS]
     if unknown:
         words = (
@@ -96,6 +96,12 @@ def system(data: SweepData) -> Section | None:
     columns = ["set", "quantity", "value [95 %]", report_tables.N, "interval"]
     caption = "Best point."
     return Section("system", f"System: {name}", [], [Table(f"score_{name}", caption, columns, rows, frame)])
+
+
+def compared(data: SweepData) -> Section | None:
+    """Every point on every set, where there are a few; None: there is one, there are many, or none ended."""
+    tables = side_by_side.tables(data)
+    return Section("side_by_side", "Points side by side", [], tables) if tables else None
 
 
 def learning_section(data: SweepData) -> Section:

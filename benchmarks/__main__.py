@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("meta_step", "packing", "overhead", "ppo", "memory")
+BENCHMARKS = ("meta_step", "packing", "overhead", "ppo", "memory", "evolution")
 
 
 def main() -> int:

@@ -47,7 +47,8 @@ class Adam:
     ``differentiable`` stops the gradient at the second moment and adds ``eps`` inside the root: without
     that the derivative of the update is infinite wherever a coordinate's gradient is exactly zero.
     ``decay_steps`` is the length of one cosine cycle from ``learning_rate`` down to ``final_fraction`` of
-    it; each of the ``cycles`` restarts warm, at ``restart_fraction`` of the last peak.
+    it; each of the ``cycles`` restarts warm, at ``restart_fraction`` of the last peak. ``decay_rate`` is the
+    other schedule, a factor on the rate after every step, again down to ``final_fraction`` of it.
     """
 
     learning_rate: float = number(1e-3, doc="peak step size", above=0.0)
@@ -56,11 +57,20 @@ class Adam:
     eps: float = number(1e-8, doc="added to the root of the second moment", above=0.0)
     max_grad_norm: float | None = number(None, doc="clip the gradient to this global norm", above=0.0)
     decay_steps: float | None = number(None, doc="length of one cosine cycle in steps", above=0.0)
-    final_fraction: float = number(0.0, doc="rate at a cycle's end, of its peak", at_least=0.0, at_most=1.0)
+    decay_rate: float | None = number(
+        None, doc="factor on the rate after every step, instead of cycles", above=0.0, at_most=1.0
+    )
+    final_fraction: float = number(
+        0.0, doc="rate at a cycle's end or where decay stops, of its peak", at_least=0.0, at_most=1.0
+    )
     cycles: int = static(1, doc="cosine cycles; a new one restarts warm", at_least=1)
     restart_fraction: float = number(0.5, doc="peak of a cycle, of the one before", above=0.0, at_most=1.0)
     weight_decay: float = number(0.0, doc="decoupled weight decay", at_least=0.0)
     differentiable: bool = static(False, doc="safe to differentiate through")
+
+    def __post_init__(self) -> None:
+        if self.decay_steps is not None and self.decay_rate is not None:
+            raise ValueError("decay_rate: the rate follows decay_steps already; set one of the two")
 
     def make(self, learning_rate: Array | float | None = None) -> optax.GradientTransformation:
         """See ``OptimizerSettings``."""
@@ -73,6 +83,10 @@ class Adam:
         return optax.chain(_clip(self.max_grad_norm), scale, decay, self._scale(rate))
 
     def _scale(self, rate: Array | float) -> optax.GradientTransformation:
+        factor = self.decay_rate
+        if factor is not None:
+            least = self.final_fraction
+            return optax.scale_by_learning_rate(lambda count: rate * jnp.maximum(factor**count, least))
         if self.decay_steps is None:
             return optax.scale_by_learning_rate(rate)
         length = self.decay_steps

@@ -4,10 +4,13 @@ A population of ``N`` meta-parameters is drawn around a mean; each member raises
 birth to death; its fitness is the mean of their scores. The two members of an antithetic pair live on the
 same tasks with the same random numbers, so that their difference is owed to the meta-parameters alone.
 
-The strategies are evosax's (Lange 2022, arXiv:2212.04180); the default is that of Salimans et al. 2017
-(arXiv:1703.03864). evosax minimises, so it is given the fitness with its sign turned.
+The strategies are evosax's (Lange 2022, arXiv:2212.04180; ``outer_loops.strategies`` says which); the default
+is that of Salimans et al. 2017 (arXiv:1703.03864). evosax minimises, so it is given the fitness with its sign
+turned.
 
-Deviation: a member whose fitness is not finite counts as the worst finite one of its generation.
+Deviations: a member whose fitness is not finite counts as the worst finite one of its generation; weight
+decay is the optimiser's, decoupled from the fitness (Salimans et al. do the same), and not evosax's, which
+changes the fitness before it is ranked.
 """
 
 from __future__ import annotations
@@ -17,8 +20,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from evosax.algorithms import ARS, PGPE, SNES, Open_ES
-from evosax.core.fitness_shaping import centered_rank_fitness_shaping_fn, identity_fitness_shaping_fn
 from jax import Array
 
 from metalab.components import component, number, part, static
@@ -26,12 +27,9 @@ from metalab.lifetimes import Slots, born, init_memory, unroll
 from metalab.optimizers import Adam, OptimizerSettings
 from metalab.protocols import AdaptiveTaskDistribution, InnerLoop, PyTree, TaskDistribution, Valued
 from metalab.trees import select
+from outer_loops import strategies
 
 __all__ = ["EvolutionState", "EvolutionStrategy"]
-
-_STRATEGIES = {"Open_ES": Open_ES, "PGPE": PGPE, "ARS": ARS, "SNES": SNES}
-_ANTITHETIC = ("Open_ES", "PGPE", "ARS")  # members i and i + N/2 mirror each other
-_SCHEDULED = ("Open_ES", "ARS")  # take sigma as a schedule; the others take it as a parameter
 
 
 class EvolutionState(NamedTuple):
@@ -48,15 +46,24 @@ class EvolutionState(NamedTuple):
 
 @component
 class EvolutionStrategy:
-    """Evolution strategy over whole lifetimes (OpenAI-ES, PGPE, ARS, SNES), through evosax."""
+    """Evolution strategy over whole lifetimes (OpenAI-ES, PGPE, SNES, CMA-ES and more), through evosax."""
 
     inner: InnerLoop = part(doc="what learns", group="inner")
     tasks: TaskDistribution = part(doc="what it lives in", group="tasks")
-    strategy: str = static("Open_ES", doc="evosax strategy", choices=tuple(_STRATEGIES))
+    strategy: str = static("Open_ES", doc="evosax strategy", choices=strategies.NAMES)
     population: int = static(64, doc="N, members of a generation", at_least=2)
     sigma: float = number(0.05, doc="standard deviation of the population around its mean", above=0.0)
+    sigma_decay: float | None = number(
+        None,
+        doc="factor on sigma after every generation, for Open_ES, ARS, ASEBO, ESMC",
+        above=0.0,
+        at_most=1.0,
+    )
+    sigma_min: float | None = number(None, doc="where the decay of sigma ends; none: at nothing", above=0.0)
     optimizer: OptimizerSettings = part(
-        Adam(learning_rate=1e-2), doc="moves the mean along the strategy's gradient", group="optimizer"
+        Adam(learning_rate=1e-2),
+        doc="moves the mean along the strategy's gradient; not read by strategies that only recombine",
+        group="optimizer",
     )
     fitness_shaping: str = static(
         "own",
@@ -78,15 +85,10 @@ class EvolutionStrategy:
     )
 
     def __post_init__(self) -> None:
-        antithetic = self.strategy in _ANTITHETIC
-        if antithetic and self.population % 2:
-            raise ValueError(f"population: {self.strategy} needs an even number, got {self.population}")
-        if not antithetic and (self.share == "pair" or self.fitness_shaping != "own"):
-            raise ValueError(
-                f"strategy: {self.strategy} draws no antithetic pairs and weighs its members by rank itself; "
-                f"set share: population and fitness_shaping: own "
-                f"(got {self.share} and {self.fitness_shaping})"
-            )
+        decays = self.sigma_decay is not None
+        strategies.check(self.strategy, self.population, self.share, self.fitness_shaping, decays)
+        if self.sigma_min is not None and not decays:
+            raise ValueError("sigma_min: sigma does not decay without sigma_decay; set it or leave both out")
         if self.max_lifetime % self.segments:
             raise ValueError(
                 f"segments: {self.segments} does not divide max_lifetime {self.max_lifetime}; "
@@ -108,6 +110,7 @@ class EvolutionStrategy:
             )
         strategy, params = self._strategy()
         search = _plain(strategy.init)(strategy, search_key, meta, params)
+        search = strategies.begun(self.strategy, search, self.sigma)
         return EvolutionState(_strong(search), init_memory(self.tasks))
 
     def step(
@@ -120,6 +123,7 @@ class EvolutionStrategy:
         del data
         ask_key, live_key, tell_key = jax.random.split(key, 3)
         strategy, params = self._strategy()
+        state = state._replace(search=self._cooled(state.search))
         members, search = _plain(strategy.ask)(strategy, ask_key, state.search, params)
         mean = strategy.get_mean(search)
         fitness, score, memory = self._fitness(live_key, members, mean, state.memory)
@@ -129,6 +133,7 @@ class EvolutionStrategy:
             "fitness_mean": jnp.mean(_finite(fitness)),
             "fitness_max": jnp.max(_finite(fitness)),
             "fitness_std": jnp.std(_finite(fitness)),
+            "spread": _spread(members, strategy.get_mean(state.search)),
             "broken": jnp.mean((~jnp.isfinite(fitness)).astype(jnp.float32)),
         }
         if isinstance(self.inner, Valued):
@@ -144,14 +149,18 @@ class EvolutionStrategy:
         shapes = jax.eval_shape(self.inner.init_meta, jax.random.key(0))
         template = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         sigma = jnp.asarray(self.sigma, jnp.float32)
-        settings: dict[str, Any] = {"optimizer": self.optimizer.make(), "metrics_fn": lambda *_: {}}
-        if self.strategy in _SCHEDULED:
-            settings["std_schedule"] = lambda _: sigma
-        if self.fitness_shaping != "own":
-            settings["fitness_shaping_fn"] = _SHAPINGS[self.fitness_shaping]
-        strategy = _STRATEGIES[self.strategy](self.population, template, **settings)
-        params = strategy.default_params
-        return strategy, params.replace(std_init=sigma) if hasattr(params, "std_init") else params
+        optimizer = self.optimizer.make()
+        return strategies.make(
+            self.strategy, self.population, template, optimizer, sigma, self.fitness_shaping
+        )
+
+    def _cooled(self, search: PyTree) -> PyTree:
+        """The strategy's state with the sigma of its generation."""
+        if self.sigma_decay is None:
+            return search
+        sigma = self.sigma * self.sigma_decay**search.generation_counter
+        sigma = sigma if self.sigma_min is None else jnp.maximum(sigma, self.sigma_min)
+        return search.replace(std=strategies.scaled_sigma(self.strategy, sigma, search.mean.size))
 
     def _fitness(
         self, key: Array, members: PyTree, mean: PyTree, memory: PyTree
@@ -172,9 +181,13 @@ class EvolutionStrategy:
         grid = jax.tree.map(arrange, members, mean)
         groups = jax.tree.leaves(grid)[0].shape[1]
         raise_rows = jax.vmap(self._raise_learners, in_axes=(None, 0, None))
-        scores, tickets = jax.vmap(raise_rows, in_axes=(0, 1, None), out_axes=1)(
-            jax.random.split(key, groups), grid, memory
-        )
+        keys = jax.random.split(key, groups)
+        if groups == 1:  # no axis of one: XLA takes longer over small products that have it
+            alone = raise_rows(keys[0], jax.tree.map(lambda leaf: leaf[:, 0], grid), memory)
+            scores, tickets = jax.tree.map(lambda leaf: leaf[:, None], alone)
+        else:
+            raise_groups = jax.vmap(raise_rows, in_axes=(0, 1, None), out_axes=1)
+            scores, tickets = raise_groups(keys, grid, memory)
         if isinstance(self.tasks, AdaptiveTaskDistribution):
             flat = jax.tree.map(lambda leaf: leaf[0].reshape(-1, *leaf.shape[3:]), tickets)
             lived = jnp.mean(scores, axis=0).ravel()
@@ -223,23 +236,15 @@ def _strong(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), tree)
 
 
+def _spread(members: PyTree, mean: PyTree) -> Array:
+    """[] root mean square distance of a member's coordinate from the mean."""
+    squares = jax.tree.map(lambda leaf, centre: jnp.sum(jnp.square(leaf - centre)), members, mean)
+    count = sum(leaf.size for leaf in jax.tree.leaves(members))
+    return jnp.sqrt(sum(jax.tree.leaves(squares)) / count)
+
+
 def _finite(fitness: Array) -> Array:
     """[N] with what is not finite set to the worst finite fitness (0 if there is none)."""
     finite = jnp.isfinite(fitness)
     worst = jnp.min(jnp.where(finite, fitness, jnp.inf))
     return jnp.where(finite, fitness, jnp.where(jnp.any(finite), worst, 0.0))
-
-
-def _pairwise_rank(population: PyTree, fitness: Array, state: PyTree, params: PyTree) -> Array:
-    """[N] half the sign of each member's difference from its mirror: tasks are compared within pairs."""
-    del population, state, params
-    plus, minus = jnp.split(fitness, 2)
-    half = 0.5 * jnp.sign(plus - minus)
-    return jnp.concatenate([half, -half])
-
-
-_SHAPINGS = {
-    "centered_rank": centered_rank_fitness_shaping_fn,
-    "pairwise_rank": _pairwise_rank,
-    "raw": identity_fitness_shaping_fn,
-}

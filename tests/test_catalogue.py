@@ -11,8 +11,10 @@ import pytest
 import inner_loops
 import outer_loops
 from inner_loops.actor_critic import ActorCritic
+from inner_loops.agents.symla import SymLA
 from inner_loops.critics import NetworkCritic, TabularCritic
 from inner_loops.d4pg import D4PG
+from inner_loops.in_context import InContext
 from metalab.catalogue import resolve
 from metalab.contracts import check_inner, check_outer
 
@@ -23,6 +25,7 @@ ARGUMENTS = {
     "evolution_strategy": {"population": 4, "max_lifetime": 2},
     "meta_gradient": {"num_slots": 2, "truncation": 2},
     "population_based": {"population": 4, "truncation": 2},
+    "persistent_evolution": {"num_pairs": 2, "truncation": 2},
     "fixed": {"num_slots": 2, "truncation": 2},
 }
 CONTINUOUS = ("pendulum_swing_ups", "point_goals")
@@ -46,6 +49,10 @@ def agent(rule: str, tasks, network: str | None = None) -> ActorCritic:
         num_envs=2,
         rollout_length=3,
     )
+
+
+def in_context(agent, tasks) -> InContext:
+    return InContext(agent=agent, environment=tasks.environment, rollout_length=2)
 
 
 @pytest.mark.parametrize("tasks", CONTINUOUS)
@@ -72,6 +79,32 @@ def test_every_network_keeps_the_contract(network):
     }[network]
     world = resolve("grid_worlds", "tasks", "tasks")(**tasks)
     check_inner(agent("lpg", world, network), world)
+
+
+@pytest.mark.parametrize("kind", sorted(inner_loops.CATALOGUE["agent"]))
+def test_every_agent_that_learns_in_context_keeps_the_contract(kind):
+    for world in (tasks_of("bernoulli_bandits"), tasks_of("grid_worlds")):
+        check_inner(in_context(resolve(kind, "agent", "agent")(), world), world)
+
+
+@pytest.mark.parametrize("tasks", sorted(set(inner_loops.CATALOGUE["tasks"]) - set(CONTINUOUS)))
+def test_a_symmetric_agent_lives_in_every_world(tasks):
+    world = tasks_of(tasks)
+    check_inner(in_context(SymLA(hidden_size=2, message_size=2), world), world)
+
+
+@pytest.mark.parametrize("kind", sorted(outer_loops.CATALOGUE["outer"]))
+@pytest.mark.parametrize("agent", ["symla", "meta_rnn", "thompson"])
+def test_every_outer_loop_takes_an_agent_that_learns_in_context_or_refuses_by_name(kind, agent):
+    world = dataclasses.replace(tasks_of("bernoulli_bandits"), lifetime=2)
+    inner = in_context(resolve(agent, "agent", "agent")(), world)
+    outer = resolve(kind, "outer", "outer")(inner=inner, tasks=world, **ARGUMENTS[kind])
+    refused = "no meta-parameters" if agent == "thompson" else "InContext has no differentiable outer loss"
+    if kind == "fixed" or (agent != "thompson" and kind != "meta_gradient"):
+        check_outer(outer)
+    else:
+        with pytest.raises((TypeError, ValueError), match=refused):
+            check_outer(outer)
 
 
 @pytest.mark.parametrize("kind", sorted(outer_loops.CATALOGUE["outer"]))

@@ -143,3 +143,18 @@ def test_settings_are_lanes() -> None:
     together = jax.vmap(lambda settings: follow(settings.make())[-1])(stack(points))
     for index, point in enumerate(points):
         chex.assert_trees_all_close(lane(together, index), follow(point.make())[-1], rtol=1e-5)
+
+
+def test_the_rate_decays_by_a_factor_down_to_its_floor() -> None:
+    # Adam's first steps on a constant gradient are the rate itself, whatever the gradient is.
+    optimizer = Adam(learning_rate=0.1, decay_rate=0.5, final_fraction=0.2).make()
+    state, steps = optimizer.init(jnp.zeros(())), []
+    for _ in range(4):
+        update, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()))
+        steps.append(-jnp.asarray(update))
+    np.testing.assert_allclose(steps, [0.1, 0.05, 0.025, 0.02], rtol=1e-4)
+
+
+def test_two_schedules_at_once_are_refused() -> None:
+    with pytest.raises(ValueError, match="decay_rate: the rate follows decay_steps already"):
+        Adam(decay_rate=0.5, decay_steps=10.0)

@@ -26,7 +26,7 @@ __all__ = ["Environment", "Info"]
 
 Params = TypeVar("Params")
 State = TypeVar("State")
-Info = dict[str, Array]
+Info = dict[str, Any]
 
 
 class Environment(Generic[State, Params]):
@@ -77,6 +77,11 @@ class Environment(Generic[State, Params]):
         return jnp.zeros((0,), jnp.float32)
 
     @property
+    def tallies(self) -> tuple[str, ...]:
+        """Names of what ``info["tallies"]`` holds, scalars of each step that add up over a life: regret."""
+        return ()
+
+    @property
     def optimum_known(self) -> bool:
         """Whether there is an ``optimal_return(params)`` to ask for."""
         return False
@@ -119,9 +124,16 @@ class Environment(Generic[State, Params]):
         Returns:
             obs, state, reward [] float32, terminated [] bool, truncated [] bool (the time limit, where the
             episode has not terminated), and info: ``final_observation``, the observation before the reset,
-            and ``score``, the reward that counts for scoring (the reward itself unless the world says else).
+            ``score``, the reward that counts for scoring (the reward itself unless the world says else), and
+            ``tallies``, scalars by name where the world has any.
         """
-        step_noise, reset_noise = self.randomness(key)
+        return self.step_with(self.randomness(key), state, action, params)
+
+    def step_with(
+        self, noise: tuple[Any, Any], state: State, action: Array, params: Params
+    ) -> tuple[Array, State, Array, Array, Array, Info]:
+        """``step`` with its ``randomness``, which a rollout draws for all its steps at once."""
+        step_noise, reset_noise = noise
         obs, next_state, reward, terminated, truncated, info = self.step_env(
             step_noise, state, action, params
         )

@@ -132,20 +132,23 @@ class LaneSet:
 def score_sets(
     sets: Mapping[str, LaneSet], curves: Mapping[str, Mapping[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """Scores one point's final evaluation.
+    """Scores one point's final evaluation: the returns, and what else the learners report of themselves.
 
     Args:
         sets: by name.
         curves: by set name, then metric: ``[S, count, points]``.
 
     Returns:
-        ``final/<set>/<metric>`` to values ``[S]``.
+        ``final/<set>/<metric>`` to values ``[S]``. Of a metric beside the return (the regret of a life) it
+        is the mean over the tasks at the end of life; exposed values, whose names have a path, are left out.
     """
     finals: dict[str, np.ndarray] = {}
     for name, found in curves.items():
         scores = [sets[name].scores(returns) for returns in found["return"]]
         for metric in scores[0]:
             finals[f"final/{name}/{metric}"] = np.asarray([score[metric] for score in scores])
+        others = [metric for metric in found if metric != "return" and "/" not in metric]
+        finals |= {f"final/{name}/{metric}": found[metric][..., -1].mean(axis=-1) for metric in others}
     return finals
 
 

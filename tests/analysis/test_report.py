@@ -199,6 +199,28 @@ def test_meta_tests_have_their_section(new_store: Callable[..., Any], tmp_path: 
     assert set(found) == {"headline", "system", "cost", "meta_test", "points", "unfinished"}
 
 
+def test_a_few_points_stand_side_by_side(new_store: Callable[..., Any], tmp_path: Path):
+    agent = "inner.agent"
+    writer = new_store(tmp_path, report=["cost"], search={agent: "choice(symla, meta_rnn)"})
+    sets = {"train": np.ones((3, 2, 4)), "held_out": np.ones((3, 2, 4))}
+    for index, kind in enumerate(("symla", "meta_rnn")):
+        run_id = writer.point(index, {agent: kind}, sets, 0.9)
+        writer.log(run_id, [("final/train/regret", 40, index + 2.5)])
+        if index == 0:  # the other point lived there, but has no regret to tell of it
+            writer.log(run_id, [("final/held_out/regret", 40, 3.0), ("final/held_out/regret_low", 40, 2.0)])
+            writer.log(run_id, [("final/held_out/regret_high", 40, 4.0)])
+    writer.point(2, {agent: "symla"}, sets, 0.5, "PRUNED")
+    writer.baseline("thompson", sets, metrics=[("final/train/regret", 0, 2.0)])
+    found = {section.name: section for section in sections(load_sweep(tmp_path, "demo"))}
+    (table,) = found["side_by_side"].tables
+    assert list(table.columns) == ["", "held_out", "train"]  # the set that chose comes last
+    assert [list(row) for row in table.rows] == [
+        ["point 0 (symla)", "3.000 [2.000, 4.000]", "2.500"],
+        ["point 1 (meta_rnn)", "-", "3.500"],
+        ["thompson", "-", "2.000"],
+    ]
+
+
 def search_store(new_store: Callable[..., Any], root: Path) -> Any:
     """Twelve points of three dimensions, of which only `a` matters."""
     writer = new_store(root, search={"a": "interval(0, 1)", "b": "choice(2, 4)", "c": "choice(gru, lstm)"})

@@ -8,7 +8,14 @@ import pytest
 from metalab.errors import MetalabError
 from metalab.spec import EvaluationSet
 from metalab.sweep import lives
-from metalab.sweep.evaluation import LaneSet, assessed_updates, evaluate_set, final_score, scores_of
+from metalab.sweep.evaluation import (
+    LaneSet,
+    assessed_updates,
+    evaluate_set,
+    final_score,
+    score_sets,
+    scores_of,
+)
 from metalab.sweep.program import STREAMS, Compiler
 from tests.sweep.toy import Parabola, Targets
 
@@ -63,6 +70,17 @@ def test_scores_by_hand() -> None:
     assert scores["return"] == pytest.approx((2.1 / 3 + 1.3 / 3 + 0.9) / 3)
     assert scores["mean_return"] == pytest.approx((3.0 / 4 + 1.4 / 4 + 0.9) / 3)
     assert set(scores_of(returns, steps, None)) == {"return", "mean_return"}
+
+
+def test_what_learners_report_beside_the_return_is_that_of_their_end() -> None:
+    returns = np.zeros((2, 3, 4))
+    regrets = np.arange(24.0).reshape(
+        2, 3, 4
+    )  # the last points of a seed's tasks are 3, 7, 11 and 15, 19, 23
+    one = LaneSet.of([dataclasses.replace(SET, threshold=None)], 2, lambda tree: tree)
+    found = score_sets({"train": one}, {"train": {"return": returns, "regret": regrets, "meta/a": returns}})
+    assert set(found) == {"final/train/return", "final/train/mean_return", "final/train/regret"}
+    np.testing.assert_array_equal(found["final/train/regret"], [7.0, 19.0])
 
 
 def test_a_broken_learner_has_not_solved_its_task() -> None:

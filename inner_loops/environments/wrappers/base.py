@@ -113,6 +113,11 @@ class Wrapper(Environment[Any, WrappedParams]):
         return self.inside.cost_limits(params.inner)
 
     @property
+    def tallies(self) -> tuple[str, ...]:
+        """See ``Environment``."""
+        return self.inside.tallies
+
+    @property
     def optimum_known(self) -> bool:
         """Whether the optimum inside is known, and is the optimum out here."""
         return self.keeps_returns and self.inside.optimum_known

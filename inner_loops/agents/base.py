@@ -1,0 +1,78 @@
+"""What every agent is that learns in context, within its activations and without a gradient.
+
+The parameters are the learning algorithm: fixed while an agent lives, moved by an outer loop. The memory is
+the learner: born with the lifetime, changed by every step, never reset in between.
+``inner_loops.in_context`` lets such an agent live in a world.
+
+Functions are unbatched: one agent, one step.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from jax import Array
+
+from metalab.protocols import PyTree
+
+__all__ = ["InContextAgent", "Percept", "Sizes"]
+
+
+class Sizes(NamedTuple):
+    """What an agent has to do with; static.
+
+    Attributes:
+        observations: O, entries of an observation.
+        actions: A, discrete actions.
+    """
+
+    observations: int
+    actions: int
+
+
+class Percept(NamedTuple):
+    """All that an agent is told before it acts at time t.
+
+    Action, reward and end belong together: they are those of the step before. At birth they are zero.
+
+    Attributes:
+        obs: [O] float32, the observation at t.
+        action: [A] float32, one-hot, the action at t - 1.
+        reward: [] float32, what that action was paid.
+        done: [] float32, 1 if that step ended an episode.
+        obs_mask: [O] bool, the entries of the observation that this world has.
+        action_mask: [A] bool, the actions that this world has.
+    """
+
+    obs: Array
+    action: Array
+    reward: Array
+    done: Array
+    obs_mask: Array
+    action_mask: Array
+
+
+@runtime_checkable
+class InContextAgent(Protocol):
+    """An agent whose parameters are a learning algorithm and whose memory is the learner."""
+
+    def init_params(self, key: Array, sizes: Sizes) -> PyTree:
+        """Fresh parameters, float leaves; () for an agent that has none."""
+        ...
+
+    def init_memory(self, key: Array, params: PyTree, sizes: Sizes) -> PyTree:
+        """The memory of a newborn.
+
+        Args:
+            key: PRNG key of this life.
+            params: the parameters that it will live with.
+            sizes: of the world that it is born into, which may be others than those of ``init_params``.
+
+        Raises:
+            ValueError: the parameters are not made for a world of these sizes.
+        """
+        ...
+
+    def step(self, params: PyTree, memory: PyTree, percept: Percept) -> tuple[PyTree, Array]:
+        """The memory after the percept, and logits ``[A]``; those of masked actions are not read."""
+        ...
