@@ -16,7 +16,7 @@ from typing import Any
 
 from metalab.tracking import redacted
 
-__all__ = ["code_version", "command", "describe", "git_revision", "hardware", "versions"]
+__all__ = ["code_version", "command", "command_to_go_on", "describe", "git_revision", "hardware", "versions"]
 
 _PACKAGES = (
     "metalab", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "evosax", "hydra-core", "optuna",
@@ -35,9 +35,19 @@ def describe() -> dict[str, Any]:
 
 def command() -> str:
     """How this process was called, as a shell would be told to call it again."""
+    return redacted(shlex.join([_program(), *sys.argv[1:]]))
+
+
+def command_to_go_on() -> str:
+    """The same without ``--fresh``, which would throw away what this call has done."""
+    # A beginning of an option is taken for the option.
+    kept = [word for word in sys.argv[1:] if len(word) < 3 or not "--fresh".startswith(word)]
+    return redacted(shlex.join([_program(), *kept]))
+
+
+def _program() -> str:
     program = Path(sys.argv[0])
-    name = "metalab" if program.name == "__main__.py" else program.name
-    return redacted(shlex.join([name, *sys.argv[1:]]))
+    return "metalab" if program.name == "__main__.py" else program.name
 
 
 def git_revision(folder: Path | None = None) -> dict[str, Any]:

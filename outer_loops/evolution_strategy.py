@@ -28,6 +28,7 @@ from metalab.optimizers import Adam, OptimizerSettings
 from metalab.protocols import AdaptiveTaskDistribution, InnerLoop, PyTree, TaskDistribution, Valued
 from metalab.trees import select
 from outer_loops import strategies
+from outer_loops.refusals import require_meta_params
 
 __all__ = ["EvolutionState", "EvolutionStrategy"]
 
@@ -103,11 +104,7 @@ class EvolutionStrategy:
         """
         meta_key, search_key = jax.random.split(key)
         meta = self.inner.init_meta(meta_key)
-        if not jax.tree.leaves(meta):
-            raise TypeError(
-                f"{type(self.inner).__name__} has no meta-parameters: nothing to evolve; "
-                "run it under outer kind fixed"
-            )
+        require_meta_params(self.inner, meta)
         strategy, params = self._strategy()
         search = _plain(strategy.init)(strategy, search_key, meta, params)
         search = strategies.begun(self.strategy, search, self.sigma)

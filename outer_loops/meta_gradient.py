@@ -20,6 +20,7 @@ from metalab.lifetimes import Slots, advance, born, init_memory, rebirth, slot_m
 from metalab.optimizers import Adam, OptimizerSettings
 from metalab.protocols import InnerLoop, PyTree, TaskDistribution
 from metalab.trees import all_finite, select
+from outer_loops.refusals import name_of, require_meta_params
 
 __all__ = ["MetaGradient", "MetaGradientState"]
 
@@ -94,11 +95,7 @@ class MetaGradient:
         return state.meta
 
     def _gradient(self, meta: PyTree, keys: Array, slots: Slots, data: PyTree):
-        if not jax.tree.leaves(meta):
-            raise TypeError(
-                f"{_name(self.inner)} has no meta-parameters: nothing for a meta-gradient to move; "
-                "run it under outer kind fixed"
-            )
+        require_meta_params(self.inner, meta)
 
         def lifetime(meta: PyTree, key: Array, slot: Slots, batches: PyTree):
             unroll_key, evaluate_key = jax.random.split(key)
@@ -110,7 +107,7 @@ class MetaGradient:
             state, evaluation = inner.evaluate(evaluate_key, meta, state, outs, batches)
             if evaluation.loss is None:
                 raise TypeError(
-                    f"{_name(self.inner)} has no differentiable outer loss; "
+                    f"{name_of(self.inner)} has no differentiable outer loss; "
                     "train it with an evolution strategy (outer kind evolution_strategy)"
                 )
             # A slot that is not finite must not poison the sum; its cotangents are masked by the inner
@@ -134,11 +131,6 @@ class MetaGradient:
             )
             gradient, metrics = _clipped_sum(per_slot, self.max_slot_norm)
         return jax.tree.map(lambda g: g / self.num_slots, gradient), (states, evaluation, metrics)
-
-
-def _name(inner: InnerLoop) -> str:
-    rule = getattr(inner, "rule", None)
-    return type(inner).__name__ + (f" with rule {type(rule).__name__}" if rule is not None else "")
 
 
 def _clipped_sum(per_slot: PyTree, max_norm: Array | float) -> tuple[PyTree, dict[str, Array]]:

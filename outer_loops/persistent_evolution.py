@@ -46,6 +46,7 @@ from metalab.lifetimes import (
 from metalab.optimizers import Adam, OptimizerSettings
 from metalab.protocols import Evaluation, InnerLoop, PyTree, TaskDistribution
 from metalab.trees import all_finite, select
+from outer_loops.refusals import require_meta_params
 
 __all__ = ["PersistentEvolution", "PersistentState"]
 
@@ -97,11 +98,7 @@ class PersistentEvolution:
         """
         meta_key, born_key = jax.random.split(key)
         meta = self.inner.init_meta(meta_key)
-        if not jax.tree.leaves(meta):
-            raise TypeError(
-                f"{type(self.inner).__name__} has no meta-parameters: nothing to evolve; "
-                "run it under outer kind fixed"
-            )
+        require_meta_params(self.inner, meta)
         memory = init_memory(self.tasks)
         one_each = born(self.inner, self.tasks, born_key, meta, memory, self.num_pairs, self.stagger)
         slots = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf], axis=1), one_each)

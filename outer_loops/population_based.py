@@ -40,6 +40,7 @@ from metalab.lifetimes import (
 )
 from metalab.protocols import Evaluation, InnerLoop, PyTree, TaskDistribution, Valued
 from metalab.trees import select
+from outer_loops.refusals import require_meta_params
 
 __all__ = ["PopulationBased", "PopulationState", "replacements"]
 
@@ -91,11 +92,7 @@ class PopulationBased:
         """
         meta_key, born_key = jax.random.split(key)
         metas = self._drawn(meta_key)
-        if not jax.tree.leaves(metas):
-            raise TypeError(
-                f"{type(self.inner).__name__} has no meta-parameters: nothing to tune; "
-                "name hyperparameters under inner.meta, or run it under outer kind fixed"
-            )
+        require_meta_params(self.inner, metas)
         memory = init_memory(self.tasks)
 
         def birth(key: Array, meta: PyTree) -> Slots:

@@ -29,7 +29,7 @@ from metalab.protocols import PyTree
 
 __all__ = ["NAMES", "REFUSED", "TRAITS", "Traits", "begun", "check", "make", "scaled_sigma"]
 
-LIMIT = 500  # parameters; at 1000 CMA-ES takes 50 to 90 ms a generation on two cores, as 45 Open_ES do
+LIMIT = 500  # parameters; decomposing their matrix in every generation costs their number cubed
 _MATRIX = "a matrix of parameters by parameters"
 _CONCRETE = ("LM_MA_ES", "CMAAnchoredLES")  # cannot be made of traced arrays
 

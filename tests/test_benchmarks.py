@@ -40,6 +40,7 @@ def test_the_sweep_file_holds_the_agents_put_together_by_hand(agent: str, tmp_pa
     assert [jax.tree.structure(one) for one in points] == [jax.tree.structure(one) for one in by_rate]
 
 
+@pytest.mark.slow
 def test_a_pack_and_a_function_called_in_turn_train_the_same_agents(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "configure", lambda: None)  # the tests have configured theirs
     one_by_one, packed = by_hand.loop(SMALLEST), by_engine.pack(SMALLEST)

@@ -28,7 +28,7 @@ SETTINGS = settings(
     derandomize=True,
     database=None,
     deadline=None,
-    max_examples=40,
+    max_examples=24,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 FEW_POINTS = 64
@@ -249,7 +249,7 @@ def test_a_broken_toy_is_a_sweep_or_one_line(base: dict[str, Any], data: st.Data
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
-@settings(SETTINGS, max_examples=15)
+@settings(SETTINGS, max_examples=8)
 @given(data=st.data())
 def test_a_broken_sweep_file_is_a_sweep_or_one_line(name: str, data: st.DataObject) -> None:
     check_points(outcome(dumped(data.draw(broken(FILES[name])))))

@@ -333,6 +333,7 @@ def test_without_an_objective_of_its_own_there_is_no_outer_loss(missing):
 
 
 @pytest.mark.parametrize("differentiable", [False, True])
+@pytest.mark.slow
 def test_the_meta_gradient_is_finite_with_networks_and_adam(differentiable):
     """A critic's Adam that is not safe to differentiate is a constant: dead units would make it infinite."""
     tasks = DelayedChains(lengths=(2, 3), max_length=3, observation="distractor")

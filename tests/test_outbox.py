@@ -258,8 +258,15 @@ class TestOutbox:
         first.flush()  # not committed
         first.stop()
         store.calls.clear()
-        second = begin(position)
+        there = threading.Event()
+
+        def make_store() -> FakeStore:
+            assert there.wait(10)
+            return store
+
+        second = begin(position, make_store)
         assert second.waiting == 1
+        there.set()
         second.log("a", [("x", 1, 2.0)])
         send(second)
         assert store.points["a"] == [("x", 0, 1.0), ("x", 1, 2.0)]

@@ -27,6 +27,12 @@ def test_a_command_is_told_as_a_shell_takes_it(
     assert provenance.command() == told
 
 
+@pytest.mark.parametrize("option", ["--fresh", "--fre"])
+def test_the_command_to_go_on_does_not_begin_anew(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/venv/bin/metalab", "sweep", "quickstart", option, "seeds=2"])
+    assert provenance.command_to_go_on() == "metalab sweep quickstart seeds=2"
+
+
 def test_one_version_everywhere() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())

@@ -36,19 +36,28 @@ class Payouts(NamedTuple):
     paid: Array
 
 
-@component
-class ThompsonSampling:
-    """Thompson sampling for rewards in [0, 1], Beta(1, 1) priors (Agrawal and Goyal 2012)."""
+class _Handmade:
+    """No parameters."""
 
     def init_params(self, key: Array, sizes: Sizes) -> tuple[()]:
         """None."""
         del key, sizes
         return ()
 
+
+class _Counting(_Handmade):
+    """Remembers what every arm was pulled and has paid."""
+
     def init_memory(self, key: Array, params: PyTree, sizes: Sizes) -> Payouts:
         """Nothing seen."""
         del params
-        return _nothing(key, sizes)
+        zeros = jnp.zeros(sizes.actions)
+        return Payouts(jax.random.key_data(key), zeros, zeros)
+
+
+@component
+class ThompsonSampling(_Counting):
+    """Thompson sampling for rewards in [0, 1], Beta(1, 1) priors (Agrawal and Goyal 2012)."""
 
     def step(self, params: PyTree, memory: Payouts, percept: Percept) -> tuple[Payouts, Array]:
         """The arm whose payout is the highest in a draw from the posterior."""
@@ -60,20 +69,10 @@ class ThompsonSampling:
 
 
 @component
-class UCB1:
+class UCB1(_Counting):
     """Upper confidence bounds for rewards in [0, 1] (UCB1; Auer et al. 2002)."""
 
     exploration: float = number(2.0, doc="c in the bonus sqrt(c log t / pulls); 2 in the paper", at_least=0.0)
-
-    def init_params(self, key: Array, sizes: Sizes) -> tuple[()]:
-        """None."""
-        del key, sizes
-        return ()
-
-    def init_memory(self, key: Array, params: PyTree, sizes: Sizes) -> Payouts:
-        """Nothing seen."""
-        del params
-        return _nothing(key, sizes)
 
     def step(self, params: PyTree, memory: Payouts, percept: Percept) -> tuple[Payouts, Array]:
         """The arm with the highest bound, at random among equals; an arm never pulled comes first."""
@@ -86,13 +85,8 @@ class UCB1:
 
 
 @component
-class Uniform:
+class Uniform(_Handmade):
     """Every action alike, whatever has come of it."""
-
-    def init_params(self, key: Array, sizes: Sizes) -> tuple[()]:
-        """None."""
-        del key, sizes
-        return ()
 
     def init_memory(self, key: Array, params: PyTree, sizes: Sizes) -> tuple[()]:
         """None."""
@@ -103,11 +97,6 @@ class Uniform:
         """Equal logits."""
         del params
         return memory, jnp.zeros_like(percept.action)
-
-
-def _nothing(key: Array, sizes: Sizes) -> Payouts:
-    zeros = jnp.zeros(sizes.actions)
-    return Payouts(jax.random.key_data(key), zeros, zeros)
 
 
 def _counted(memory: Payouts, percept: Percept) -> Payouts:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from inner_loops.agents.base import Percept, Sizes
-from inner_loops.networks.recurrent import CoreParams, core_init, gru_step
+from inner_loops.networks.recurrent import CoreParams, core_init, gru_step, lstm_step
 from metalab.components import component, static
 
 __all__ = ["MetaRNN", "MetaRNNParams"]
@@ -96,16 +96,9 @@ class MetaRNN:
         if self.core == "gru":
             memory = (gru_step(projected, recurrent, memory[0])[-1],)
         else:
-            memory = _lstm_step(projected + recurrent, memory[1])
+            memory = lstm_step(projected + recurrent, memory[1])
         logits = memory[0] @ params.head + params.head_bias
         return memory, logits[:num_actions]
-
-
-def _lstm_step(gates: Array, cell: Array) -> tuple[Array, Array]:
-    """Hidden state and cells [H]; gates in the order input, forget, cell, output."""
-    i, f, g, o = jnp.split(gates, 4)
-    cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
 
 
 def _room(params: MetaRNNParams) -> Sizes:

@@ -41,6 +41,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from inner_loops.agents.base import Percept, Sizes
+from inner_loops.networks.recurrent import lstm_step
 from metalab.components import component, number, static
 
 __all__ = ["LayerMemory", "SymLA", "SymLAParams"]
@@ -246,9 +247,7 @@ def _tick(
     )
     at_input, at_output = below + own_backward, above + own_forward
     gates = layer.hidden @ params.recurrent + at_input[:, None] + at_output[None, :]
-    i, f, g, o = jnp.split(gates, 4, axis=-1)
-    cell = jax.nn.sigmoid(f) * layer.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return LayerMemory(jax.nn.sigmoid(o) * jnp.tanh(cell), cell)
+    return LayerMemory(*lstm_step(gates, layer.cell))
 
 
 def _upwards(layer: LayerMemory, inputs: Array) -> _Sent:

@@ -20,7 +20,7 @@ from jax import Array
 
 from metalab.lifetimes import keep
 
-__all__ = ["CORES", "CoreParams", "core_init", "gru", "gru_step", "lstm"]
+__all__ = ["CORES", "CoreParams", "core_init", "gru", "gru_step", "lstm", "lstm_step"]
 
 
 class CoreParams(NamedTuple):
@@ -92,6 +92,13 @@ def _carried(states: Array, reset: Array) -> Array:
     return jnp.where(reset[:, None], 0.0, shifted)
 
 
+def lstm_step(gates: Array, cell: Array) -> tuple[Array, Array]:
+    """Hidden state and cells ``[..., H]`` after gates ``[..., 4 * H]`` (input, forget, cell, output)."""
+    i, f, g, o = _lstm_gates(gates)
+    cell = f * cell + i * g
+    return o * jnp.tanh(cell), cell
+
+
 def _lstm_gates(gates: Array) -> tuple[Array, Array, Array, Array]:
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     return jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
@@ -101,10 +108,8 @@ def _lstm_states(params: CoreParams, inputs: Array, reset: Array) -> tuple[Array
     def body(carry: tuple[Array, Array], xs: tuple[Array, Array]):
         hidden, cell = (jnp.where(xs[1], 0.0, x) for x in carry)
         gates = xs[0] @ params.inputs + params.bias + hidden @ params.recurrent
-        i, f, g, o = _lstm_gates(gates)
-        cell = f * cell + i * g
-        hidden = o * jnp.tanh(cell)
-        return (hidden, cell), (hidden, cell)
+        after = lstm_step(gates, cell)
+        return after, after
 
     zero = jnp.zeros(params.recurrent.shape[0], inputs.dtype)
     return jax.lax.scan(body, (zero, zero), (inputs, reset), reverse=True)[1]

@@ -162,7 +162,7 @@ def _deliver(context: Context) -> None:
         if context.stop.signum is not None:
             context.progress.say(
                 f"all points have ended; {context.outbox.waiting} records wait for the store, and "
-                f"{provenance.command()} delivers them"
+                f"{provenance.command_to_go_on()} delivers them"
             )
             raise SystemExit(128 + context.stop.signum)
         if not told:

@@ -445,7 +445,7 @@ class Scheduler:
                 self._outbox.close(berth.run, "KILLED")
         self._close("KILLED")
         self._save()
-        again = provenance.command()
+        again = provenance.command_to_go_on()
         self._context.progress.say(f"{stopped}; everything is saved. To go on: {again}")
         if not self._outbox.drain(timeout=_DRAIN_AT_STOP):
             self._context.progress.say(

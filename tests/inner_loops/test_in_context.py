@@ -139,6 +139,7 @@ def test_padded_arms_are_never_pulled():
     np.testing.assert_array_equal(pulled.max(axis=1), arms - 1)
 
 
+@pytest.mark.slow
 def test_lives_side_by_side_are_those_alone():
     inner = learner(SMALL, BANDITS)
     together = jax.vmap(lambda seed: live(inner, BANDITS, 2, seed))(jnp.arange(2))
@@ -200,6 +201,7 @@ def test_evolution_moves_any_agent(agent):
     check_outer(evolved(agent, segments=2, score_over="life"))
 
 
+@pytest.mark.slow
 def test_a_population_shares_worlds_coins_and_choices():
     """Members that are equal have equal fitness: nothing random is drawn for each."""
     es = evolved(SMALL, share="population", sigma=1e-20)
@@ -214,7 +216,7 @@ def test_who_takes_which_agent():
     check_outer(Fixed(inner=learner(UCB1(), tasks), tasks=tasks, num_slots=2, truncation=2))
     with pytest.raises(ContractError, match="InContext has no differentiable outer loss"):
         check_outer(MetaGradient(inner=learner(SMALL, tasks), tasks=tasks, num_slots=2, truncation=2))
-    with pytest.raises(ContractError, match="no meta-parameters: nothing to evolve"):
+    with pytest.raises(ContractError, match="no meta-parameters: nothing for this outer loop to move"):
         check_outer(evolved(UCB1()))
 
 

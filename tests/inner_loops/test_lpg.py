@@ -47,7 +47,14 @@ def meta_gradient(inner: ActorCritic, meta, updates: int):
     return jax.jit(jax.grad(lambda m: truncated_loss(inner, m, updates)))(meta)
 
 
-@pytest.mark.parametrize(("core", "optimizer"), [("lstm", "sgd"), ("gru", "sgd"), ("lstm", "adam")])
+@pytest.mark.parametrize(
+    ("core", "optimizer"),
+    [
+        ("gru", "sgd"),
+        pytest.param("lstm", "sgd", marks=pytest.mark.slow),
+        pytest.param("lstm", "adam", marks=pytest.mark.slow),
+    ],
+)
 def test_meta_gradient_equals_central_differences(core, optimizer):
     """The probability that a step of 1e-6 changes a sampled action is below 1e-5: trajectories are fixed.
 
@@ -71,6 +78,7 @@ def test_meta_gradient_equals_central_differences(core, optimizer):
             assert abs(numeric - gradient @ direction) <= 1e-5 * abs(numeric)
 
 
+@pytest.mark.slow
 def test_mixed_mode_equals_reverse_mode_and_rematerialisation_changes_nothing():
     with jax.enable_x64(True):
         inner = learner()

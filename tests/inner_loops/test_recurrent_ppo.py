@@ -329,6 +329,7 @@ CHAIN = {
 
 
 @pytest.mark.parametrize("core", [GRU(width=16), S5(width=16, state_size=16, layers=1)], ids=["gru", "s5"])
+@pytest.mark.slow
 def test_it_remembers_over_a_chain_of_four(core):
     returns = returns_in_chain(RecurrentPPO(core=core, **CHAIN), 4, 60, 4)
     assert np.all(returns >= 0.9), returns

@@ -8,8 +8,8 @@ import pytest
 from metalab.components import as_arrays
 from metalab.contracts import check_outer
 from metalab.optimizers import Adam, Sgd
-from metalab.trees import lane, stack
 from outer_loops.evolution_strategy import EvolutionStrategy, _finite
+from tests.outer_loops.lanes import check_lanes_equal_single_runs
 from tests.toys import Chaser, CountingTargets, Targets
 
 
@@ -179,19 +179,9 @@ def test_the_jitted_step_compiles_once() -> None:
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))
 
 
+@pytest.mark.slow
 def test_lanes_equal_single_runs() -> None:
-    points = [make(population=8, sigma=s, inner=Chaser(noise=0.1)) for s in (0.1, 0.3)]
-    keys = jnp.stack([jax.random.key(0), jax.random.key(1)])
-
-    def two_steps(es, key):
-        state, _ = es.step(key, es.init(key), None)
-        return es.step(jax.random.fold_in(key, 1), state, None)
-
-    together = jax.jit(jax.vmap(two_steps))(stack(points), keys)
-    for index, point in enumerate(points):
-        alone = jax.jit(two_steps)(point, keys[index])
-        for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(lane(together, index)), strict=True):
-            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    check_lanes_equal_single_runs([make(population=8, sigma=s, inner=Chaser(noise=0.1)) for s in (0.1, 0.3)])
 
 
 def test_it_keeps_the_contract() -> None:

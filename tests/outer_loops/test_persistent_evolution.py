@@ -13,8 +13,8 @@ from metalab.components import as_arrays, component, number
 from metalab.contracts import ContractError, check_outer
 from metalab.optimizers import Adam, Sgd
 from metalab.protocols import Evaluation, PyTree, StepOut, Task
-from metalab.trees import lane, stack
 from outer_loops.persistent_evolution import PersistentEvolution, PersistentState
+from tests.outer_loops.lanes import check_lanes_equal_single_runs
 from tests.toys import Chaser, CountingTargets, Targets
 
 
@@ -117,6 +117,7 @@ def life_estimates(outer: PersistentEvolution, count: int, forget: bool = False)
     return np.asarray(one(jax.random.split(jax.random.key(0), count)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truncation", [1, 2])
 def test_the_estimate_of_a_life_is_unbiased_where_that_of_truncations_is_not(truncation: int) -> None:
     # Rewards are quadratic in the perturbations, and smoothing by a Gaussian moves a quadratic by a constant:
@@ -193,7 +194,7 @@ def test_a_pair_lives_on_one_task_with_the_same_noise() -> None:
     state = born(outer, jax.random.key(0))
     for index in range(3):  # two truncations and a rebirth
         _, state, metrics = estimate(outer, jax.random.key(index), state, None)
-        assert float(metrics["pair_difference"]) == 0.0
+        assert float(metrics["pair_difference"]) < 1e-6  # rounding alone; the noise of a life is about 1
     assert len(np.unique(state.slots.state.x)) == 3
     assert len(np.unique(state.slots.state.target)) == 3
 
@@ -249,19 +250,11 @@ def test_the_jitted_step_compiles_once() -> None:
     assert once._cache_size() == 1  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.mark.slow
 def test_lanes_equal_single_runs() -> None:
-    points = [make(sigma=sigma, inner=Chaser(noise=0.1), stagger=True) for sigma in (0.1, 0.3)]
-    keys = jnp.stack([jax.random.key(0), jax.random.key(1)])
-
-    def two_steps(outer: PersistentEvolution, key: Array):
-        state, _ = outer.step(key, outer.init(key), None)
-        return outer.step(jax.random.fold_in(key, 1), state, None)
-
-    together = jax.jit(jax.vmap(two_steps))(stack(points), keys)
-    for index, point in enumerate(points):
-        alone = jax.jit(two_steps)(point, keys[index])
-        for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(lane(together, index)), strict=True):
-            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    check_lanes_equal_single_runs(
+        [make(sigma=sigma, inner=Chaser(noise=0.1), stagger=True) for sigma in (0.1, 0.3)]
+    )
 
 
 def test_it_keeps_the_contract_and_refuses_a_loss_that_is_not_there() -> None:

@@ -55,6 +55,7 @@ def test_a_refilled_berth_gives_what_a_fresh_pack_gives(root: Path) -> None:
             pd.testing.assert_frame_equal(table(root, reborn, name), table(other, first, name))
 
 
+@pytest.mark.slow
 def test_pruned_points_give_their_berths_to_others(root: Path) -> None:
     """At least 8 times more points than lanes; what the devices computed is what the points needed."""
     # Good rates first: what comes later is worse than the median at the first evaluation already.

@@ -86,6 +86,7 @@ class Open(toy.Parabola):
         return Probe((state.x * place)[:, None], state.target * place, place < 100)
 
 
+@pytest.mark.slow
 def test_a_sweep_probes_the_sets_that_ask_for_it(root: Path) -> None:
     spec = toy.make_spec(seeds=3, outer_steps=2, held_out=True)
     sets = {**spec.evaluation.sets, "wide": {**spec.evaluation.sets["wide"], "count": 6, "probe": True}}

@@ -78,6 +78,7 @@ def test_several_layers_are_equivariant_when_their_births_are_permuted_alike():
     assert np.abs(born_logits(agent, params, heard, seed=1) - logits).max() > 1e-3  # births differ
 
 
+@pytest.mark.slow
 def test_connections_of_several_layers_are_born_alike_in_distribution():
     agent = SymLA(hidden_size=8, widths=(3,), random_share=0.5, random_scale=2.0)
     params = lively(agent)

@@ -117,7 +117,7 @@ def test_a_wrapped_gymnax_world_is_cut_off_where_it_was():
     np.testing.assert_array_equal(info["episode_score"][jnp.asarray([0, 199, 200])], [-1.0, -200.0, -1.0])
 
 
-@pytest.mark.parametrize("agent", ["ppo", "actor_critic"])
+@pytest.mark.parametrize("agent", [pytest.param("ppo", marks=pytest.mark.slow), "actor_critic"])
 def test_agents_find_the_actions_that_permuted_and_projected_observations_ask_for(agent):
     """Which of two actions pays depends on the state; neither order nor place of anything is known."""
     wrappers = (ActionPermutation(), ObservationPermutation(), ObservationProjection(size=4))
@@ -125,6 +125,7 @@ def test_agents_find_the_actions_that_permuted_and_projected_observations_ask_fo
     assert min(scores(AGENTS[agent](tasks), tasks, updates=60)) > 0.7  # of 1; blind choice has 0
 
 
+@pytest.mark.slow
 def test_ppo_finds_continuous_actions_through_a_random_matrix():
     """The best action is -0.5 or 0.5, and its distance from it is paid for; the agent has three entries."""
     tasks = WrappedTasks(

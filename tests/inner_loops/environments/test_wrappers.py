@@ -365,12 +365,13 @@ def test_worlds_that_differ_in_their_wrappers_numbers_share_a_program():
 
 @pytest.mark.parametrize(
     "wrappers",
-    [(ObservationPermutation(), ActionPermutation()), (StickyActions(), Costs(), EpisodeStatistics())],
+    [
+        (ObservationPermutation(), ActionPermutation()),
+        (StickyActions(), Costs(measures=("reward",)), EpisodeStatistics()),
+    ],
     ids=["permuted", "sticky"],
 )
 def test_a_tabular_agent_lives_in_wrapped_worlds(wrappers):
-    if isinstance(wrappers[1], Costs):
-        wrappers = (wrappers[0], Costs(measures=("reward",)), wrappers[2])
     tasks = WrappedTasks(tasks=GRIDS, wrappers=wrappers)
     agent = ActorCritic(rule=A2C(), environment=tasks.environment, num_envs=2, rollout_length=3)
     check_inner(agent, tasks)
