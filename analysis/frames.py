@@ -25,6 +25,7 @@ from metalab.errors import MetalabError
 from metalab.sweep.overview import selection_of
 
 __all__ = [
+    "CONSTRAINED",
     "EXPOSED",
     "RATING_SERIES",
     "SweepData",
@@ -46,6 +47,16 @@ SERIES_COLUMNS = ("seed", "step", "metric", "value")
 EVALUATION_COLUMNS = ("seed", "set", "task", "outer_step", "update", "env_steps", "metric", "value")
 EXPOSED = "train/inner/meta/"  # before the names of exposed hyperparameters, among the series
 RATING_SERIES = "train/inner/rank_correlation"  # of ratings and cleanness, in training batches
+# What the section on soft constraints reads of a life's series, by its own names.
+CONSTRAINED = {
+    "score": "train/score",
+    "return": "train/inner/unpenalized_return",
+    "overshoot": "train/inner/overshoot",
+    "cost": "train/inner/cost",
+    "peak": "train/inner/multiplier_peak",
+    "multiplier": "train/inner/multiplier",
+    "rate": "train/inner/multiplier_rate",
+}
 _Filter = list[list[tuple[str, str, Any]]]  # as pyarrow takes them: any of them, each all of its conditions
 _PROGRESS = ("sweep/objective", "sweep/best", "sweep/ended")
 
@@ -214,6 +225,7 @@ def _drawn(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> _Wan
     select, names = selection_of(config), [one.name for one in objectives(config)]
     selection = f"evaluation/{select}/return"
     metrics = ["train/score", selection, RATING_SERIES, *names]
+    metrics += CONSTRAINED.values() if "soft_constraints" in (config.get("report") or ()) else ()
     sets = [name.split("/")[1] for name in names if not name.startswith("train/") and name != selection]
     points = [row for row in rows if row["kind"] == "point"]
     best = {row["run_id"] for row in best_rows(config, points)[:1]}

@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis import points as of_points
 from analysis import report_tables, side_by_side, summaries
+from analysis.constraint_section import constraint_parts
 from analysis.frames import SweepData, records
 from analysis.plots import cost, curation, held_out, hyperparameters, learning, search, tuning
 from analysis.plots.pictures import Picture
@@ -243,11 +244,17 @@ def curation_section(data: SweepData) -> Section:
     return Section("curation", "Curation", words, [report_tables.rated_examples(data.examples)], shown)
 
 
+def constraint_section(data: SweepData) -> Section:
+    """Soft constraints: methods pair by pair, fixed multipliers, multipliers over time."""
+    return Section("soft_constraints", "Soft constraints", *constraint_parts(data))
+
+
 SECTIONS: dict[str, Callable[[SweepData], Section]] = {
     "learning_curves": learning_section,
     "held_out": held_out_section,
     "hyperparameters": hyperparameter_section,
     "curation": curation_section,
+    "soft_constraints": constraint_section,
     "cost": cost_section,
 }
 

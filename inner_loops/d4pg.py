@@ -91,7 +91,7 @@ class D4PG(OffPolicyAgent):
                 f"v_min: {self.v_min:g} is not below v_max ({self.v_max:g}), and returns lie between them"
             )
 
-    def _init_learner(self, key: Array) -> Learner:
+    def _init_learner(self, key: Array) -> Any:
         policy_key, critic_key = jax.random.split(key)
         shape, size = self.environment.observation_shape, self._action_size()
         outputs = self.atoms if self.critic == "categorical" else 1
@@ -115,10 +115,14 @@ class D4PG(OffPolicyAgent):
             )
         return self.environment.action_size
 
+    def _deviations(self) -> Array:
+        """[B] of the exploration's noise in each environment."""
+        return jnp.full(self.num_envs, self.noise)
+
     def _act(self, key: Array, state: OffPolicyState) -> tuple[World, Step]:
         normal_key, uniform_key, env_key = jax.random.split(key, 3)
         shape = (self.rollout_length, self.num_envs, self._action_size())
-        drawn = self.noise * jax.random.normal(normal_key, shape)
+        drawn = self._deviations()[:, None] * jax.random.normal(normal_key, shape)
         anything = jax.random.uniform(uniform_key, shape, minval=-1.0, maxval=1.0)
         ready = self._ready(state)
 
@@ -129,16 +133,32 @@ class D4PG(OffPolicyAgent):
 
         return act(self.environment, env_key, state.world, (drawn, anything), choose)
 
-    def _gradient_step(self, learner: Learner, minibatch: Transition, world: World) -> tuple[Learner, Array]:
-        of_policy, of_critic = self.policy_optimizer.make(), self.critic_optimizer.make()
-        params, moments = learner.params, learner.optimizer
-        loss, of_loss = jax.value_and_grad(self._critic_loss)(params.critic, learner.target, minibatch)
-        of_value = jax.grad(self._policy_loss)(params.policy, params.critic, minibatch)
-        critic, critic_moments = of_critic.update(of_loss, moments.critic, params.critic)
-        policy, policy_moments = of_policy.update(of_value, moments.policy, params.policy)
-        params: Any = optax.apply_updates(params, Networks(policy, critic))
+    def _gradient_step(self, learner: Any, minibatch: Transition, world: World) -> tuple[Any, Array]:
+        del world
+        critic, of_critic, loss = self._critic_step(learner, minibatch)
+        policy, of_policy = self._policy_step(learner, learner.params.critic, minibatch)
+        return self._moved(learner, Networks(policy, critic), Networks(of_policy, of_critic)), loss
+
+    # A learner has ``params``, ``target`` and ``optimizer``; that of a subclass may hold more.
+
+    def _critic_step(self, learner: Any, minibatch: Transition) -> tuple[PyTree, PyTree, Array]:
+        """The critic after a step, its optimiser's state, and the loss [] before it."""
+        critic = learner.params.critic
+        loss, gradient = jax.value_and_grad(self._critic_loss)(critic, learner.target, minibatch)
+        change, moments = self.critic_optimizer.make().update(gradient, learner.optimizer.critic, critic)
+        return optax.apply_updates(critic, change), moments, loss
+
+    def _policy_step(self, learner: Any, critic: PyTree, minibatch: Transition) -> tuple[PyTree, PyTree]:
+        """The policy after a step up ``critic``, and its optimiser's state."""
+        policy = learner.params.policy
+        gradient = jax.grad(self._policy_loss)(policy, critic, minibatch)
+        change, moments = self.policy_optimizer.make().update(gradient, learner.optimizer.policy, policy)
+        return optax.apply_updates(policy, change), moments
+
+    def _moved(self, learner: Any, params: Networks, moments: Networks) -> Any:
+        """The learner with new networks, towards which its targets have gone."""
         target: Any = optax.incremental_update(params, learner.target, self.target_rate)
-        return Learner(params, target, Networks(policy_moments, critic_moments)), loss
+        return learner._replace(params=params, target=target, optimizer=moments)
 
     def _critic_loss(self, critic: Layers, target: Networks, minibatch: Transition) -> Array:
         a_t = deterministic_action(target.policy, minibatch.next_obs)

@@ -19,6 +19,7 @@ from inner_loops.episodes import Episodes, count_episodes, no_episodes
 from inner_loops.n_step import Step, Transition, n_step_transitions
 from inner_loops.replay import Replay, empty_replay
 from metalab.protocols import PyTree
+from metalab.trees import select
 
 __all__ = [
     "STORED",
@@ -27,6 +28,7 @@ __all__ = [
     "act",
     "act_and_learn",
     "check_warmup",
+    "delayed_starts",
     "file_steps",
     "new_world",
     "no_experience",
@@ -70,6 +72,30 @@ def new_world(environment: Environment, key: Array, params: PyTree, num_envs: in
     reset = jax.vmap(environment.reset, (0, None))
     obs, state = reset(jax.random.split(key, num_envs), params)
     return World(state, obs, params, no_episodes(num_envs), jnp.zeros((), jnp.int32))
+
+
+def delayed_starts(
+    environment: Environment, key: Array, world: World, delays: Array, longest: int, action: Array
+) -> World:
+    """Environments that have lived some steps with one action, so that their episodes end at different times.
+
+    Args:
+        environment: the world's dynamics.
+        key: PRNG key.
+        world: at birth.
+        delays: [B] int32 steps.
+        longest: an upper end of them.
+        action: as the environment wants it.
+    """
+    env_step = jax.vmap(environment.step, (0, 0, None, None))
+
+    def body(index: Array, now: tuple[Array, PyTree]) -> tuple[Array, PyTree]:
+        keys = jax.random.split(jax.random.fold_in(key, index), delays.shape[0])
+        moved = env_step(keys, now[1], action, world.params)[:2]
+        return select(index < delays, moved, now)
+
+    obs, state = jax.lax.fori_loop(0, longest, body, (world.obs, world.state))
+    return world._replace(obs=obs, state=state)
 
 
 def act(
@@ -120,7 +146,8 @@ def act_and_learn(
         obs, state, agent = carry
         filed, done = jax.lax.stop_gradient(choose(agent, obs, xs[1]))
         next_obs, state, reward, terminated, truncated, info = env_step(xs[0], state, done, world.params)
-        step = Step(obs, filed, reward, terminated, truncated, info["final_observation"])
+        cost = info["cost"] if environment.num_costs else ()
+        step = Step(obs, filed, reward, terminated, truncated, info["final_observation"], cost)
         return (next_obs, state, learn(agent, step)), (step, info["score"])
 
     carry = (world.obs, world.state, agent)
@@ -148,7 +175,7 @@ def check_warmup(warmup: Any, capacity: int) -> None:
 
 
 def no_experience(
-    obs: Array, action: Array, num_envs: int, capacity: int, n_step: int, stored: str
+    obs: Array, action: Array, num_envs: int, capacity: int, n_step: int, stored: str, num_costs: int = 0
 ) -> Experience:
     """Nothing remembered.
 
@@ -159,13 +186,17 @@ def no_experience(
         capacity: transitions of the replay.
         n_step: n.
         stored: one of ``STORED``.
+        num_costs: C, costs of a step.
     """
     kept = obs if jnp.issubdtype(obs.dtype, jnp.integer) else obs.astype(stored)
     flag, scalar = jnp.zeros((), bool), jnp.zeros(())
-    recent = Step(kept, action, scalar, flag, flag, kept)
+    cost = jnp.zeros(num_costs) if num_costs else ()
+    recent = Step(kept, action, scalar, flag, flag, kept, cost)
     recent = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (n_step - 1, num_envs, *leaf.shape)), recent)
     # The first transitions would begin in steps that nobody made.
-    replay = empty_replay(Transition(kept, action, scalar, scalar, kept), capacity, (n_step - 1) * num_envs)
+    replay = empty_replay(
+        Transition(kept, action, scalar, scalar, kept, cost), capacity, (n_step - 1) * num_envs
+    )
     return Experience(replay, recent)
 
 

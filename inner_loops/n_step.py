@@ -8,7 +8,9 @@ rules.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import partial
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -27,6 +29,7 @@ class Step(NamedTuple):
         reward: [] what it was paid.
         terminated, truncated: [] bool, how the episode ended, if it did.
         next_obs: the observation reached, before any reset.
+        cost: [C] what it cost; () in a world without costs.
     """
 
     obs: Array
@@ -35,6 +38,7 @@ class Step(NamedTuple):
     terminated: Array
     truncated: Array
     next_obs: Array
+    cost: Any = ()
 
 
 class Transition(NamedTuple):
@@ -45,6 +49,7 @@ class Transition(NamedTuple):
         reward: [] discounted sum of the steps' rewards.
         discount: [] weight of the value of ``next_obs``.
         next_obs: the observation after the steps.
+        cost: [C] discounted sums of the steps' costs, apart from the reward; () in a world without costs.
     """
 
     obs: Array
@@ -52,6 +57,7 @@ class Transition(NamedTuple):
     reward: Array
     discount: Array
     next_obs: Array
+    cost: Any = ()
 
 
 def n_step_transitions(steps: Step, discount: Array | float, n: int) -> Transition:
@@ -70,17 +76,25 @@ def n_step_transitions(steps: Step, discount: Array | float, n: int) -> Transiti
     ended = steps.terminated | steps.truncated
     goes_on = jnp.ones(starts.shape, bool)
     weight = jnp.ones(starts.shape, steps.reward.dtype)
-    total, last = jnp.zeros_like(weight), starts
+    paid = (steps.reward, steps.cost)
+    total, last = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[: starts.shape[0]]), paid), starts
     for later in range(n):
         at = slice(later, later + starts.shape[0])
-        total = total + jnp.where(goes_on, weight * steps.reward[at], 0.0)
+        total = jax.tree.map(partial(_added, goes_on, weight), total, jax.tree.map(itemgetter(at), paid))
         weight = jnp.where(goes_on, weight * discount, weight)
         last = jnp.where(goes_on, starts + later, last)
         goes_on = goes_on & ~ended[at]
     return Transition(
         obs=steps.obs[: starts.shape[0]],
         action=steps.action[: starts.shape[0]],
-        reward=total,
+        reward=total[0],
         discount=jnp.where(steps.terminated[last], 0.0, weight),
         next_obs=jax.tree.map(lambda leaf: leaf[last], steps.next_obs),
+        cost=total[1],
     )
+
+
+def _added(goes_on: Array, weight: Array, total: Array, paid: Array) -> Array:
+    """Totals [T, ...] with what was paid [T, ...] in one step more, where the transition goes on [T]."""
+    wide = (-1,) + (1,) * (paid.ndim - 1)
+    return total + jnp.where(goes_on.reshape(wide), weight.reshape(wide) * paid, 0.0)

@@ -79,9 +79,15 @@ class OffPolicyAgent(ClassicalAgent):
         self.check_task(task)
         learner_key, env_key = jax.random.split(key)
         learner = self._init_learner(learner_key)
-        world = new_world(self.environment, env_key, task.params.env_params, self.num_envs)
+        world = self._new_world(env_key, task.params.env_params)
         experience = no_experience(
-            world.obs[0], self._no_action(), self.num_envs, self.capacity, self.n_step, self.stored
+            world.obs[0],
+            self._no_action(),
+            self.num_envs,
+            self.capacity,
+            self.n_step,
+            self.stored,
+            self.environment.num_costs,
         )
         return OffPolicyState(learner, experience, world)
 
@@ -94,6 +100,7 @@ class OffPolicyAgent(ClassicalAgent):
         world, steps = self._act(act_key, state)
         experience = file_steps(state.experience, steps, self.discount)
         state = state._replace(world=world, experience=experience)
+        state = state._replace(learner=self._watched(act_key, state, steps))
         learner, loss, ready = self._learn(learn_key, state)
         metrics = {"reward": jnp.mean(steps.reward), "loss": loss, "learning": ready.astype(loss.dtype)}
         return state._replace(learner=learner), StepOut(metrics=metrics)
@@ -119,6 +126,10 @@ class OffPolicyAgent(ClassicalAgent):
         """A newborn learner."""
         raise NotImplementedError
 
+    def _new_world(self, key: Array, params: PyTree) -> World:
+        """The environments at birth."""
+        return new_world(self.environment, key, params, self.num_envs)
+
     def _no_action(self) -> Array:
         """An action as it is filed, for its shape and dtype."""
         raise NotImplementedError
@@ -126,6 +137,16 @@ class OffPolicyAgent(ClassicalAgent):
     def _act(self, key: Array, state: OffPolicyState) -> tuple[World, Step]:
         """A rollout."""
         raise NotImplementedError
+
+    def _watched(self, key: Array, state: OffPolicyState, steps: Step) -> Any:
+        """The learner after it saw a rollout (leaves ``[T, B, ...]``) of its own, before it learns."""
+        del key, steps
+        return state.learner
+
+    @property
+    def _rows(self) -> int:
+        """Transitions that a gradient step draws."""
+        return self.batch_size
 
     def _gradient_step(self, learner: Any, minibatch: Transition, world: World) -> tuple[Any, Array]:
         """The learner after one minibatch, and its loss []."""
@@ -146,6 +167,6 @@ class OffPolicyAgent(ClassicalAgent):
         def update(learner: Any, minibatch: Transition) -> tuple[Any, Array]:
             return self._gradient_step(learner, minibatch, state.world)
 
-        minibatches = state.experience.replay.sample(key, (self.gradient_steps, self.batch_size))
+        minibatches = state.experience.replay.sample(key, (self.gradient_steps, self._rows))
         learner, losses = jax.lax.scan(update, state.learner, minibatches)
         return select(ready, learner, state.learner), jnp.where(ready, jnp.mean(losses), 0.0), ready

@@ -178,6 +178,7 @@ class SweepSpec:
         search: the raw section, which ``metalab.sweep.space.parse_space`` reads.
         raw: the configuration before its interpolations were resolved; points set their values there, so
             that what refers to a searched key follows it. Empty: ``config`` stands for it.
+        first_seed: of ``seeds`` consecutive ones.
     """
 
     name: str
@@ -192,3 +193,4 @@ class SweepSpec:
     baselines: tuple[Baseline, ...]
     report: tuple[str, ...]
     raw: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    first_seed: int = 0

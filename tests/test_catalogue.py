@@ -13,6 +13,7 @@ import outer_loops
 from inner_loops.actor_critic import ActorCritic
 from inner_loops.agents.symla import SymLA
 from inner_loops.critics import NetworkCritic, TabularCritic
+from inner_loops.d4pg import D4PG
 from inner_loops.in_context import InContext
 from metalab.catalogue import resolve
 from metalab.contracts import check_inner, check_outer
@@ -20,12 +21,14 @@ from metalab.contracts import check_inner, check_outer
 # What a catalogued task distribution or outer loop cannot do without.
 ARGUMENTS = {
     "gymnax_tasks": {"name": "Catch-bsuite"},
+    "cart_pole_goals": {"discrete": True},
     "evolution_strategy": {"population": 4, "max_lifetime": 2},
     "meta_gradient": {"num_slots": 2, "truncation": 2},
     "population_based": {"population": 4, "truncation": 2},
     "persistent_evolution": {"num_pairs": 2, "truncation": 2},
     "fixed": {"num_slots": 2, "truncation": 2},
 }
+CONTINUOUS = ("pendulum_swing_ups", "point_goals")
 
 
 def tasks_of(kind: str):
@@ -53,7 +56,13 @@ def in_context(agent, tasks) -> InContext:
 
 
 # Worlds to act in; learners that are taught by examples have tests of their own.
-WORLDS = sorted({*inner_loops.CATALOGUE["tasks"]} - {"taught_by_examples"})
+WORLDS = sorted({*inner_loops.CATALOGUE["tasks"]} - {"taught_by_examples", *CONTINUOUS})
+
+
+@pytest.mark.parametrize("tasks", CONTINUOUS)
+def test_worlds_of_continuous_actions_keep_the_contract(tasks):
+    world = tasks_of(tasks)
+    check_inner(D4PG(environment=world.environment, num_envs=2, rollout_length=2), world)
 
 
 @pytest.mark.parametrize("tasks", WORLDS)

@@ -67,6 +67,16 @@ class Environment(Generic[State, Params]):
         raise NotImplementedError
 
     @property
+    def num_costs(self) -> int:
+        """C, the entries of ``info["cost"]``; 0 where the world has no costs."""
+        return 0
+
+    def cost_limits(self, params: Params) -> Array:
+        """[C] what the mean cost of a step may be."""
+        del params
+        return jnp.zeros((0,), jnp.float32)
+
+    @property
     def tallies(self) -> tuple[str, ...]:
         """Names of what ``info["tallies"]`` holds, scalars of each step that add up over a life: regret."""
         return ()

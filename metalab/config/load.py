@@ -65,6 +65,7 @@ def _spec(path: Path, raw: dict[str, Any], smoke: bool) -> SweepSpec:
         raw=raw,
         budget=budget,
         seeds=head["seeds"],
+        first_seed=head["first_seed"],
         search=config.get("search") or {},
         study=study,
         evaluation=evaluation,

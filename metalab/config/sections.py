@@ -38,6 +38,7 @@ class HeadSection:
     name: str | None = static(None, doc="of the sweep, its folder and its experiment")
     description: str = static("", doc="what is asked")
     seeds: int = static(1, doc="meta-training seeds of every point", at_least=1)
+    first_seed: int = static(0, doc="the first of them; other seeds are other randomness", at_least=0)
     report: tuple[str, ...] = static(
         ("learning_curves", "held_out", "hyperparameters", "cost"), doc="sections of the report"
     )
@@ -81,7 +82,7 @@ class BaselineSection:
 
 
 def read_head(config: Mapping[str, Any], default_name: str) -> dict[str, Any]:
-    """Name, description, seeds and report; refuses keys that are no section at all."""
+    """Name, description, seeds, report; refuses keys that are no section at all."""
     names = [field.name for field in dataclasses.fields(HeadSection)]
     check_keys(config, [*names, *_SECTIONS, "smoke"], "")
     for section in ("inner", "tasks", "outer", "budget"):

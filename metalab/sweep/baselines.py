@@ -190,7 +190,7 @@ def _evaluate(
         return devices.place(devices.padded(tree, width), compiler.mesh)
 
     one = LaneSet.of(sets, seeds, spread)
-    keys = spread(lane_keys(len(sets), seeds))
+    keys = spread(lane_keys(len(sets), seeds, context.spec.first_seed))
     meta = untrained_meta(compiler, one.inner, keys)
     curves = one.run(compiler, meta, keys, stream_name)
     lanes = len(sets) * seeds

@@ -52,7 +52,7 @@ class Judge:
         compiler, seeds = program.compiler, program.num_seeds
         self._size = batch_points(compiler, program.berths, seeds)
         self._width = devices.pad_lanes(self._size * seeds, compiler.mesh.size)
-        self._keys = self._spread(lane_keys(self._size, seeds))
+        self._keys = self._spread(lane_keys(self._size, seeds, program.first_seed))
 
     def curves(
         self, name: str, berths: Sequence[int], points: Sequence[Point], meta: PyTree, stream: str

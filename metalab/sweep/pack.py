@@ -229,7 +229,9 @@ class Pack:
         self._checkpoints.close()
 
     def _shape(self, berths: int) -> None:
-        self._program = OuterProgram(self._compiler, self._example.outer, berths, self._spec.seeds)
+        self._program = OuterProgram(
+            self._compiler, self._example.outer, berths, self._spec.seeds, self._spec.first_seed
+        )
         self._judge = Judge(self._program, self._sets_of)
 
     def _manifest(self, width: int) -> dict[str, Any]:

@@ -216,9 +216,9 @@ def stream(key: Array, name: str) -> Array:
     return jax.random.fold_in(key, STREAMS[name])
 
 
-def lane_keys(num_points: int, num_seeds: int) -> Array:
+def lane_keys(num_points: int, num_seeds: int, first_seed: int = 0) -> Array:
     """Keys [H*S], points outermost: a seed has the same key in every point of every sweep."""
-    seeds = jnp.arange(num_seeds)
+    seeds = first_seed + jnp.arange(num_seeds)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), seeds)
     return jnp.tile(keys, num_points)
 
@@ -243,14 +243,17 @@ class OuterProgram:
         example: an outer loop of the program; empty berths compute what it would.
         berths: H, points at once.
         num_seeds: S.
+        first_seed: of them.
     """
 
-    def __init__(self, compiler: Compiler, example: OuterLoop, berths: int, num_seeds: int) -> None:
+    def __init__(
+        self, compiler: Compiler, example: OuterLoop, berths: int, num_seeds: int, first_seed: int = 0
+    ) -> None:
         self.compiler = compiler
-        self.berths, self.num_seeds = berths, num_seeds
+        self.berths, self.num_seeds, self.first_seed = berths, num_seeds, first_seed
         self.num_lanes = berths * num_seeds
         self.width = devices.pad_lanes(self.num_lanes, compiler.mesh.size)
-        self.keys = self.spread(lane_keys(berths, num_seeds))
+        self.keys = self.spread(lane_keys(berths, num_seeds, first_seed))
         self._rows = [jax.tree.map(np.asarray, as_arrays(example))] * berths
         self._loops: PyTree = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,20 @@ def test_more_points_than_berths_share_one_program(root: Path) -> None:
     assert result.finished == 12
     assert result.compilations["chunk"] == result.compilations["init"] == 1
     assert result.tallies["device_steps"] == result.tallies["needed_steps"] == 12 * 2 * 6
+
+
+def test_seeds_may_begin_anywhere(root: Path) -> None:
+    """Four seeds from 0 on, and two from 2 on: the latter are the former's last two, judged alike."""
+    spec = toy.make_spec(search={"outer.rate": "choice(0.1)"}, seeds=4, base={"inner.noise": 0.1})
+    other = elsewhere(root, "other")
+    run(spec, root)
+    run(dataclasses.replace(spec, seeds=2, first_seed=2), other)
+    ((four,), (two,)) = runs_of(root), runs_of(other)
+    for name in ("series.parquet", "evaluation.parquet"):
+        every, late = table(root, four, name), table(other, two, name)
+        values = every[every["seed"] >= 2].reset_index(drop=True)["value"]
+        np.testing.assert_allclose(late["value"], values, rtol=1e-5)
+        assert not np.allclose(late["value"], every[every["seed"] < 2]["value"], rtol=1e-5)
 
 
 def test_a_refilled_berth_gives_what_a_fresh_pack_gives(root: Path) -> None:

@@ -105,8 +105,12 @@ class Wrapper(Environment[Any, WrappedParams]):
 
     @property
     def num_costs(self) -> int:
-        """C, the entries of ``info["cost"]``; 0 where the world has no costs."""
-        return getattr(self.inside, "num_costs", 0)
+        """See ``Environment``."""
+        return self.inside.num_costs
+
+    def cost_limits(self, params: WrappedParams) -> Array:
+        """See ``Environment``."""
+        return self.inside.cost_limits(params.inner)
 
     @property
     def tallies(self) -> tuple[str, ...]:

@@ -7,13 +7,15 @@ A cost is the excess of a measure over its threshold, or 1 for any excess. What 
 * ``action.I``: the size of the I-th entry of a continuous action; 1 for the I-th discrete one, else 0;
 * ``reward``: the reward, its sign turned.
 
+A world may also say what the mean cost of a step is allowed to be (``limits``), for learners that heed it.
+
 Costs of wrapped costs come first. What is measured is what this wrapper sees: around a permutation, the
 permuted entries.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -22,40 +24,61 @@ from inner_loops.environments.base import Info
 from inner_loops.environments.wrappers.base import WrappedParams, Wrapper
 from metalab.components import component, number, static
 
-__all__ = ["Costs"]
+__all__ = ["CostParams", "Costs"]
+
+
+class CostParams(NamedTuple):
+    """What worlds with the same measures differ in.
+
+    Attributes:
+        thresholds: [M] float32, above which a measure costs.
+        limits: [M] float32, what the mean cost of a step may be.
+    """
+
+    thresholds: Array
+    limits: Array
 
 
 @component
 class Costs(Wrapper):
     """Costs of observations, actions or rewards beyond thresholds, in ``info["cost"]``.
 
-    ``own``: [number of measures] float32, the thresholds.
+    ``own``: ``CostParams``.
     """
 
     measures: tuple[str, ...] = static(
         ("action",), doc="what costs: observation.I, action, action.I or reward, see the module"
     )
     thresholds: tuple[float, ...] = number((0.0,), doc="above which it does, one for each measure")
+    limits: tuple[float, ...] = number(
+        (), doc="of the mean cost of a step, one for each measure; none: 0", at_least=0.0
+    )
     indicator: bool = static(False, doc="a cost is 1, not the excess over the threshold")
 
     def __post_init__(self) -> None:
         for measure in self.measures:
             _parsed(measure)
-        if isinstance(self.thresholds, tuple) and len(self.thresholds) != len(self.measures):
-            raise ValueError(
-                f"thresholds: {len(self.thresholds)} given for {len(self.measures)} measures "
-                f"({', '.join(self.measures)}); give one for each"
-            )
+        for name, given in (("thresholds", self.thresholds), ("limits", self.limits or self.thresholds)):
+            if isinstance(given, tuple) and len(given) != len(self.measures):
+                raise ValueError(
+                    f"{name}: {len(given)} given for {len(self.measures)} measures "
+                    f"({', '.join(self.measures)}); give one for each"
+                )
 
     @property
     def num_costs(self) -> int:
         """C: those inside, then one for each measure."""
         return super().num_costs + len(self.measures)
 
-    def draw(self, key: Array) -> Array:
-        """The same thresholds in every world."""
+    def draw(self, key: Array) -> CostParams:
+        """The same thresholds and limits in every world."""
         del key
-        return jnp.asarray(self.thresholds, jnp.float32)
+        limits = self.limits or (0.0,) * len(self.measures)
+        return CostParams(jnp.asarray(self.thresholds, jnp.float32), jnp.asarray(limits, jnp.float32))
+
+    def cost_limits(self, params: WrappedParams) -> Array:
+        """[C]: those inside, then these."""
+        return jnp.concatenate([super().cost_limits(params), params.own.limits])
 
     def step_env(
         self, noise: Any, state: Any, action: Array, params: WrappedParams
@@ -63,7 +86,7 @@ class Costs(Wrapper):
         """The step inside, with its costs."""
         obs, state, reward, terminated, truncated, info = super().step_env(noise, state, action, params)
         measured = jnp.stack([self._measured(measure, obs, action, reward) for measure in self.measures])
-        excess = measured - params.own
+        excess = measured - params.own.thresholds
         cost = (excess > 0.0).astype(jnp.float32) if self.indicator else jnp.maximum(excess, 0.0)
         inside = info.get("cost", jnp.zeros((0,), jnp.float32))
         info = {**info, "cost": jnp.concatenate([inside, cost])}
