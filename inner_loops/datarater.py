@@ -29,10 +29,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
-from inner_loops.data.base import Examples, Stream
+from inner_loops.data.base import Examples, HostStream, Stream, widened
 from inner_loops.data.text import TextStream
 from inner_loops.language_model import LanguageModel
 from inner_loops.models import Model
@@ -100,10 +101,12 @@ class DataRater:
         )
 
     def step(self, key: Array, meta: PyTree, state: ModelState, batch: PyTree) -> tuple[ModelState, StepOut]:
-        """One update of the model on a fresh batch."""
-        del batch
+        """One update of the model on a fresh batch, which the host has drawn if ``batch`` is given."""
         draw_key, choose_key = jax.random.split(key)
-        drawn = self.stream.train(draw_key, self.selection.candidates(self.batch_size))
+        if batch is None:
+            drawn = self.stream.train(draw_key, self.selection.candidates(self.batch_size))
+        else:
+            drawn = widened(batch["train"])
         values = self._judged(meta, state, drawn)
         rows, weights = self.selection.choose(choose_key, values, self.batch_size)
         chosen: Examples = jax.tree.map(lambda leaf: leaf[rows], drawn)
@@ -124,8 +127,12 @@ class DataRater:
         self, key: Array, meta: PyTree, state: ModelState, outs: StepOut, batch: PyTree
     ) -> tuple[ModelState, Evaluation]:
         """The model's loss on fresh examples of the outer part."""
-        del meta, batch
-        loss = self._mean_loss(state.params, self.stream.outer(key, self.outer_batch_size))
+        del meta
+        if batch is None:
+            examples = self.stream.outer(key, self.outer_batch_size)
+        else:
+            examples = widened(jax.tree.map(lambda leaf: leaf[-1], batch["outer"]))
+        loss = self._mean_loss(state.params, examples)
         metrics = {name: jnp.mean(values) for name, values in outs.aux.items()}
         broken = ~all_finite((state.params, loss))
         return state, Evaluation(loss=loss, score=-loss, metrics=metrics, broken=broken)
@@ -140,6 +147,17 @@ class DataRater:
             scores = self.rate(meta, examples.inputs)
             metrics |= rating_metrics(scores, examples, self.stream.levels, self.stream.kinds)
         return metrics
+
+    def host_batches(self, rng: np.random.Generator, length: int) -> PyTree:
+        """See ``HostFed``: the candidates of every update, and examples of the outer part for the last."""
+        if not (isinstance(self.stream, HostStream) and self.stream.on_host):
+            return None
+        candidates = self.selection.candidates(self.batch_size)
+        train = self.stream.drawn_by_host(rng, "train", (length, candidates))
+        outer = self.stream.drawn_by_host(rng, "outer", (1, self.outer_batch_size))
+        # One outer batch serves the truncation; a view, so that the host does not gather it K times.
+        spread = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (length, *leaf.shape[1:])), outer)
+        return {"train": train, "outer": spread}
 
     def rate(self, meta: PyTree, inputs: PyTree) -> Array:
         """[n] scores of examples, leaves ``[n, ...]``."""

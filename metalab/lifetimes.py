@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
@@ -16,6 +17,7 @@ from metalab.gradients import INNER_GRADIENT
 from metalab.protocols import (
     AdaptiveTaskDistribution,
     Evaluation,
+    HostFed,
     InnerLoop,
     PyTree,
     StepOut,
@@ -29,6 +31,7 @@ __all__ = [
     "advance",
     "born",
     "broken_of",
+    "host_batches",
     "init_memory",
     "keep",
     "rebirth",
@@ -95,6 +98,14 @@ def unroll(
         body = jax.checkpoint(body, policy=policy, prevent_cse=False)  # inside scan: nothing to merge with
     keys = jax.random.split(key, length)
     return jax.lax.scan(body, state, (keys, jnp.arange(length), batches))
+
+
+def host_batches(inner: InnerLoop, rng: np.random.Generator, num_slots: int, length: int) -> PyTree:
+    """What the host draws for ``length`` updates of every slot, numpy leaves ``[P, K, ...]``, or None."""
+    if not isinstance(inner, HostFed):
+        return None
+    each = [inner.host_batches(rng, length) for _ in range(num_slots)]
+    return None if each[0] is None else jax.tree.map(lambda *leaves: np.stack(leaves), *each)
 
 
 class Slots(NamedTuple):

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 from jax import Array
 
 __all__ = [
     "AdaptiveTaskDistribution",
     "Assessable",
     "Evaluation",
+    "FedOuterLoop",
+    "HostFed",
     "InnerLoop",
     "OuterLoop",
     "Probe",
@@ -146,6 +149,19 @@ class Valued(Protocol):
         ...
 
 
+@runtime_checkable
+class HostFed(Protocol):
+    """An inner loop whose batches the host may draw in advance: the device has no room for all of them."""
+
+    def host_batches(self, rng: np.random.Generator, length: int) -> PyTree:
+        """The batches of ``length`` inner updates of one lifetime.
+
+        Returns:
+            numpy leaves ``[length, ...]``, whose shapes are always the same; None: the program draws.
+        """
+        ...
+
+
 class TaskDistribution(Protocol):
     """Where tasks come from."""
 
@@ -187,4 +203,13 @@ class OuterLoop(Protocol[O]):
 
     def meta_params(self, state: O) -> PyTree:
         """The meta-parameters to evaluate and to keep."""
+        ...
+
+
+@runtime_checkable
+class FedOuterLoop(Protocol):
+    """An outer loop that hands batches drawn by the host to its inner loop, if that is ``HostFed``."""
+
+    def host_batches(self, rng: np.random.Generator) -> PyTree:
+        """The ``data`` of one outer step, numpy leaves; None: the program draws."""
         ...

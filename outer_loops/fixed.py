@@ -9,10 +9,21 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from jax import Array
 
 from metalab.components import component, part, static
-from metalab.lifetimes import Slots, advance, born, init_memory, rebirth, slot_metrics, taught, unroll
+from metalab.lifetimes import (
+    Slots,
+    advance,
+    born,
+    host_batches,
+    init_memory,
+    rebirth,
+    slot_metrics,
+    taught,
+    unroll,
+)
 from metalab.protocols import Evaluation, InnerLoop, PyTree, TaskDistribution
 
 __all__ = ["Fixed", "FixedState"]
@@ -61,6 +72,10 @@ class Fixed:
         ended = new_slots.age >= new_slots.lifetime
         memory = taught(self.tasks, state.memory, slots, evaluation, ended)
         return FixedState(state.meta, new_slots, memory), slot_metrics(evaluation, ended)
+
+    def host_batches(self, rng: np.random.Generator) -> PyTree:
+        """See ``FedOuterLoop``: leaves ``[P, K, ...]`` or None."""
+        return host_batches(self.inner, rng, self.num_slots, self.truncation)
 
     def meta_params(self, state: FixedState) -> PyTree:
         """The meta-parameters as initialised."""

@@ -20,12 +20,23 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
 from metalab.components import component, number, part, static
 from metalab.gradients import MODES, differentiate_in
-from metalab.lifetimes import Slots, advance, born, init_memory, rebirth, slot_metrics, taught, unroll
+from metalab.lifetimes import (
+    Slots,
+    advance,
+    born,
+    host_batches,
+    init_memory,
+    rebirth,
+    slot_metrics,
+    taught,
+    unroll,
+)
 from metalab.optimizers import Adam, OptimizerSettings
 from metalab.protocols import InnerLoop, PyTree, TaskDistribution
 from metalab.trees import all_finite, select
@@ -96,7 +107,7 @@ class MetaGradient:
     def step(
         self, key: Array, state: MetaGradientState, data: PyTree
     ) -> tuple[MetaGradientState, dict[str, Array]]:
-        """One truncation of every slot and one step of the meta-optimiser.
+        """One truncation of every slot and one step of the meta-optimiser; ``data``: [P, K, ...] or None.
 
         Raises:
             TypeError: the inner loop offers no differentiable outer loss, or has no meta-parameters.
@@ -112,6 +123,10 @@ class MetaGradient:
         memory = taught(self.tasks, state.memory, slots, evaluation, ended)
         metrics = slot_metrics(evaluation, ended) | metrics
         return MetaGradientState(meta, optimizer, new_slots, memory), metrics
+
+    def host_batches(self, rng: np.random.Generator) -> PyTree:
+        """See ``FedOuterLoop``: leaves ``[P, K, ...]`` or None."""
+        return host_batches(self.inner, rng, self.num_slots, self.truncation)
 
     def meta_params(self, state: MetaGradientState) -> PyTree:
         """The current meta-parameters."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jax import Array
 
 from metalab.protocols import PyTree
 
-__all__ = ["Examples", "StoredStream", "Stream", "stored"]
+__all__ = ["Examples", "HostStream", "StoredStream", "Stream", "stored", "widened"]
 
 _ON_DEVICE = 2**28  # bytes of an array that lie in the program as a constant; a larger one is fed by the host
 
@@ -60,16 +60,43 @@ class Stream(Protocol):
         ...
 
 
+@runtime_checkable
+class HostStream(Protocol):
+    """A stream that may be too large for the device: the host then draws batches ahead of time."""
+
+    @property
+    def on_host(self) -> bool:
+        """Whether the host should draw: the program would have to wait for every batch."""
+        ...
+
+    def drawn_by_host(self, rng: np.random.Generator, part: str, shape: tuple[int, ...]) -> Examples:
+        """Draws from the part ``train`` or ``outer``: numpy leaves ``[*shape, ...]`` as stored."""
+        ...
+
+
 class StoredStream:
     """A stream whose parts are arrays on the host: subclasses say where they come from.
 
-    An array of up to 256 MiB becomes a constant of the program. A larger one stays where it is, and every
-    draw fetches its rows from there while the device waits.
+    An array of up to 256 MiB becomes a constant of the program. A larger one stays where it is: training gets
+    its batches ahead of time (``HostStream``), and whatever else draws (fresh models that are only
+    evaluated) fetches its rows from there while the device waits.
     """
 
     def parts(self) -> dict[str, Examples]:
         """``train``, ``outer``, ``validation`` and ``rated``, as ``stored``; made once a process."""
         raise NotImplementedError
+
+    @property
+    def on_host(self) -> bool:
+        """See ``HostStream``."""
+        drawn = (self.parts()[name] for name in ("train", "outer"))
+        return any(leaf.nbytes > _ON_DEVICE for part in drawn for leaf in jax.tree.leaves(part))
+
+    def drawn_by_host(self, rng: np.random.Generator, part: str, shape: tuple[int, ...]) -> Examples:
+        """See ``HostStream``; in the narrow types in which they are stored."""
+        held = self.parts()[part]
+        rows = rng.integers(len(held.level), size=shape)
+        return jax.tree.map(lambda leaf: leaf[rows], held)
 
     def train(self, key: Array, count: int) -> Examples:
         """See ``Stream``."""
@@ -93,6 +120,15 @@ def stored(inputs: Any, level: Any, kind: Any) -> Examples:
     return Examples(inputs, level, kind)
 
 
+def widened(examples: Examples) -> Examples:
+    """Whole numbers as int32: symbols are stored, and come from the host, in the narrowest type."""
+
+    def wide(leaf: Array) -> Array:
+        return leaf.astype(jnp.int32) if jnp.issubdtype(leaf.dtype, jnp.integer) else leaf
+
+    return jax.tree.map(wide, examples)
+
+
 def _drawn(part: Examples, key: Array, count: int) -> Examples:
     return _rows_of(part, jax.random.randint(key, (count,), 0, len(part.level)))
 
@@ -103,7 +139,7 @@ def _spread(part: Examples, count: int) -> Examples:
 
 
 def _rows_of(part: Examples, rows: Array) -> Examples:
-    return jax.tree.map(lambda leaf: _widened(_gathered(leaf, rows)), part)
+    return widened(jax.tree.map(lambda leaf: _gathered(leaf, rows), part))
 
 
 def _gathered(leaf: np.ndarray, rows: Array) -> Array:
@@ -112,8 +148,3 @@ def _gathered(leaf: np.ndarray, rows: Array) -> Array:
         return jnp.asarray(leaf)[rows]
     shape = jax.ShapeDtypeStruct((*rows.shape, *leaf.shape[1:]), leaf.dtype)
     return jax.pure_callback(lambda at: leaf[np.asarray(at)], shape, rows, vmap_method="expand_dims")
-
-
-def _widened(leaf: Array) -> Array:
-    """Whole numbers as int32: symbols are stored in the narrowest type."""
-    return leaf.astype(jnp.int32) if jnp.issubdtype(leaf.dtype, jnp.integer) else leaf

@@ -23,6 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from metalab import devices
 from metalab.components import as_arrays
 from metalab.protocols import OuterLoop, PyTree
+from metalab.sweep.feed import Feed
 from metalab.trees import select
 
 __all__ = ["STREAMS", "Compilation", "Compiler", "OuterProgram", "lane_keys", "lanes_of", "stream"]
@@ -256,6 +257,7 @@ class OuterProgram:
         self.keys = self.spread(lane_keys(berths, num_seeds, first_seed))
         self._rows = [jax.tree.map(np.asarray, as_arrays(example))] * berths
         self._loops: PyTree = None
+        self._feed = Feed(example, range(first_seed, first_seed + num_seeds), self.spread)
 
     def seat(self, berth: int, outer: OuterLoop) -> None:
         """Gives a berth to another point."""
@@ -314,7 +316,8 @@ class OuterProgram:
         self.compiler.prepare("init", _begin, (self.loops, self.keys), quick=True)
         lane = NamedSharding(mesh, PartitionSpec(devices.LANES))
         starts = jax.ShapeDtypeStruct((self.width,), jnp.int32, sharding=lane)
-        lanes = (self.loops, self.keys, self.template()[0], starts)
+        data = self._feed.take([0] * self.berths, length)
+        lanes = (self.loops, self.keys, self.template()[0], starts, data)
         return self.compiler.prepare("chunk", _chunk, lanes, static=(length,), donate=(2,)).record
 
     def chunk(self, state: PyTree, starts: Sequence[int], length: int) -> tuple[PyTree, dict[str, Array]]:
@@ -328,8 +331,11 @@ class OuterProgram:
         Returns:
             The states and the metrics, leaves ``[L, length]``.
         """
-        lanes = (self.loops, self.keys, state, self.per_lane(starts, np.int32))
-        return self.compiler.run("chunk", _chunk, lanes, static=(length,), donate=(2,))
+        data = self._feed.take(starts, length)
+        lanes = (self.loops, self.keys, state, self.per_lane(starts, np.int32), data)
+        after = self.compiler.run("chunk", _chunk, lanes, static=(length,), donate=(2,))
+        self._feed.ask([start + length for start in starts], length)  # while the devices compute
+        return after
 
     def meta_params(self, state: PyTree) -> PyTree:
         """The meta-parameters that the states hold, leaves ``[L, ...]``."""
@@ -358,15 +364,16 @@ def _begin(loop: OuterLoop, key: Array) -> tuple[PyTree, dict[str, Any]]:
 
 
 def _chunk(
-    loop: OuterLoop, key: Array, state: PyTree, start: Array, length: int
+    loop: OuterLoop, key: Array, state: PyTree, start: Array, data: PyTree, length: int
 ) -> tuple[PyTree, dict[str, Array]]:
     train_key = stream(key, "train")
 
-    def body(state: PyTree, step: Array) -> tuple[PyTree, dict[str, Array]]:
+    def body(state: PyTree, xs: tuple[Array, PyTree]) -> tuple[PyTree, dict[str, Array]]:
+        step, batches = xs
         # The key depends on the step's number alone: a resumed run draws what it would have drawn.
-        return loop.step(jax.random.fold_in(train_key, step), state, None)
+        return loop.step(jax.random.fold_in(train_key, step), state, batches)
 
-    return jax.lax.scan(body, state, start + jnp.arange(length, dtype=jnp.int32))
+    return jax.lax.scan(body, state, (start + jnp.arange(length, dtype=jnp.int32), data))
 
 
 def _meta_params(loop: OuterLoop, state: PyTree) -> PyTree:
