@@ -68,7 +68,13 @@ def meta_loss(optimizer: Any) -> Callable[[jax.Array], jax.Array]:
     return lambda eta: outer_loss(after_training(eta, given, optimizer.make()), given)
 
 
-@pytest.mark.parametrize("optimizer", [Sgd(learning_rate=0.3), Adam(learning_rate=0.1, eps_root=1e-8)])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pytest.param(Sgd(learning_rate=0.3), marks=pytest.mark.slow),
+        Adam(learning_rate=0.1, eps_root=1e-8),
+    ],
+)
 def test_mixed_mode_is_reverse_mode_and_the_slope(optimizer) -> None:
     loss, eta = meta_loss(optimizer), problem()["eta"]
     found = {}

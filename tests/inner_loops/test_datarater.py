@@ -176,6 +176,7 @@ def test_bfloat16_activations_stay_close_and_the_loss_is_float32(stream) -> None
     np.testing.assert_allclose(rough.loss(params, window), exact.loss(params, window), rtol=0.05)
 
 
+@pytest.mark.slow
 def test_recomputing_blocks_changes_nothing(stream) -> None:
     window = jnp.arange(12) + 40
     plain, remat = (LanguageModel(width=8, remat=on) for on in (False, True))

@@ -199,7 +199,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant",
+    ["critic", *(pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS if name != "critic")],
+)
 def test_every_tuned_number_has_the_derivative_of_finite_differences(variant):
     """With two costs, through networks; the offset acts through the inner step alone."""
     with jax.enable_x64(True):
@@ -269,6 +272,7 @@ def test_a_multiplier_climbs_by_what_exceeds_the_limit_and_by_its_schedule():
     np.testing.assert_allclose(factors, np.exp([0.0, -1.0, -2.0, -2.5, -3.0]), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_without_a_multiplier_it_learns_as_d4pg_does():
     free = dataclasses.replace(AGENT, multiplier=Multiplier(start=0.0, rate=0.0))
     plain = D4PG(**SIZES, policy_optimizer=AGENT.policy_optimizer, critic_optimizer=AGENT.critic_optimizer)
@@ -280,6 +284,7 @@ def test_without_a_multiplier_it_learns_as_d4pg_does():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_the_outer_critic_learns_reward_and_costs_as_they_are():
     agent = dataclasses.replace(AGENT, tuned=("shift",), outer_loss="value")
     learner = newborn(agent).learner
@@ -288,6 +293,7 @@ def test_the_outer_critic_learns_reward_and_costs_as_they_are():
     np.testing.assert_allclose(goals, np.stack([rows.reward, rows.cost[:, 0]], axis=1), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_quiet_environments_act_without_noise_and_alone_give_the_penalty():
     agent = dataclasses.replace(AGENT, noise=5.0, least_noise=5.0, warmup=1, rollout_length=4, first_ends=4)
 
@@ -332,6 +338,7 @@ def test_vmapped_equals_single_and_jit_equals_no_jit():
     check_one_life_in_three_ways(TUNING, TASKS, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_metrics_are_the_learner_s_and_a_trial_s():
     def live(key: jax.Array) -> Any:
         state = TUNING.init(key, (), TASKS.sample(key))

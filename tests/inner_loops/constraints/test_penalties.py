@@ -53,6 +53,7 @@ def test_draws_are_of_known_episodes_alone():
     np.testing.assert_allclose(many, mean_penalty(memory)[0], atol=0.03)
 
 
+@pytest.mark.slow
 def test_a_trial_is_whole_episodes_of_the_policy():
     """Torque 2 at every step costs 1 each; an action within the threshold nothing. Twice, to see the ends."""
     wrapper = Costs(measures=("action.0", "action.0"), thresholds=(1.5, 0.5), indicator=True)

@@ -95,6 +95,7 @@ def test_what_a_corpus_leaves_out_is_said(tmp_path: Path, caplog: pytest.LogCapt
     assert "left out 1 empty" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_corpus_of_every_python_has_thousands_of_windows_and_no_file_from_elsewhere() -> None:
     stream = TextStream(corpus=PythonCorpus(most=40), window=48)
     assert len(stream.parts()["train"].inputs) > 1000

@@ -93,6 +93,7 @@ def test_time_limits_end_episodes_and_nothing_else_does(name):
     assert np.all((reward >= 0.0) & (reward <= 1.0))
 
 
+@pytest.mark.slow
 def test_worlds_that_differ_in_numbers_share_one_program():
     def constrained(start: float, threshold: float) -> WrappedTasks:
         cost = {"kind": "costs", "measures": ["observation.0"], "indicator": True}
@@ -125,6 +126,7 @@ CLASSIC = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSIC)
 def test_gymnax_s_worlds_have_costs_whose_thresholds_are_numbers(name):
     world, measure, threshold = CLASSIC[name]
