@@ -82,7 +82,7 @@ def newborn(n: int, num_envs: int, capacity: int, stored: str = "float32") -> Ex
     return no_experience(jnp.zeros(()), jnp.zeros((), jnp.int32), num_envs, capacity, n, stored)
 
 
-@pytest.mark.parametrize("rollout", [1, 2, 4])
+@pytest.mark.parametrize("rollout", [pytest.param(1, marks=pytest.mark.slow), 2, 4])
 def test_rollouts_of_any_length_file_the_same_transitions(rollout):
     """Twelve steps of two environments with an end and a cut: the ring of a single rollout of twelve."""
     one, two = record(list(range(12)), terminated=(4,)), record(list(range(12, 24)), truncated=(6,))

@@ -63,6 +63,7 @@ def agent(rule: LPG | A2C) -> tuple[ActorCritic, DelayedChains]:
     return ActorCritic(rule=rule, environment=tasks.environment, num_envs=4, rollout_length=6), tasks
 
 
+@pytest.mark.slow
 def test_the_probe_is_of_the_states_that_a_uniform_policy_visits() -> None:
     inner, tasks = agent(LPG(hidden_size=4, prediction_size=3))
     key = jax.random.key(0)

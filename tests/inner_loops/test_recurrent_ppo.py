@@ -184,6 +184,7 @@ def _one_by_one(made: Made, state: Any, record: Any, env: int) -> dict[str, np.n
 # --- what the memory is told ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("inputs", "reset_memory"), itertools.product(INPUTS, (True, False)))
 def test_the_last_action_reward_and_end_reach_the_network(inputs, reset_memory):
     """In the world of one step an episode, whose reward is -1 or 1 by the action."""

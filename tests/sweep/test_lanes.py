@@ -185,6 +185,7 @@ def test_whether_shrinking_pays_is_a_matter_of_the_program_alone() -> None:
     assert pays((operations, equations), lanes_left_out=4, steps_left=10**9, mesh_size=2, platform="cpu")
 
 
+@pytest.mark.slow
 def test_programs_are_compiled_ahead_with_the_same_results(root: Path) -> None:
     spec = toy.make_spec(search={"outer.length": "choice(2, 4)"}, seeds=2, outer_steps=8)
     other = elsewhere(root, "other")
