@@ -163,8 +163,9 @@ def test_the_rate_rises_linearly_before_the_cosine() -> None:
     optimizer = settings.make()
     state, found = optimizer.init(one), []
     for _ in range(6):
+        update: Any
         update, state = optimizer.update(one, state, one)
-        found.append(-float(update["w"]))  # pyright: ignore[reportIndexIssue]
+        found.append(-float(update["w"]))
     np.testing.assert_allclose(found, [0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rtol=1e-4)
     both = Adam(learning_rate=0.4, warmup_steps=4.0, decay_steps=2.0)._decayed(0.4, jnp.asarray(1.0))
     np.testing.assert_allclose(both, 0.2, rtol=1e-6)
