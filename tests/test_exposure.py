@@ -24,7 +24,6 @@ from metalab.config.build import build_learner
 from metalab.contracts import ContractError, check_inner, check_outer
 from metalab.errors import ConfigError
 from metalab.exposure import Leaf, expose, leaf_of
-from metalab.gradients import MODES
 from metalab.lifetimes import unroll
 from metalab.optimizers import Adam, Sgd
 from metalab.protocols import Assessable, Probeable
@@ -274,7 +273,7 @@ def outer_loss(learner: Any, meta: Any, state: Any, outs: Any) -> jax.Array:
     return learner.evaluate(jax.random.key(6), meta, state, outs, None)[1].loss
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [pytest.param("mixed", marks=pytest.mark.slow), "reverse"])
 def test_the_meta_gradient_of_hyperparameters_equals_central_differences(mode):
     """Discount, lambda, entropy and step size through two updates of agents and critics, in float64.
 

@@ -136,6 +136,7 @@ def experiment(request: pytest.FixtureRequest) -> str:
     return request.node.name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("server")
 def test_a_server_holds_what_a_file_would(
     experiment: str, tmp_path: Path, empty_database: Path, request: pytest.FixtureRequest

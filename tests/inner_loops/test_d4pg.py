@@ -164,6 +164,7 @@ def lives():
     return {kind: raised(dataclasses.replace(AGENT, critic=kind), 100) for kind in ("categorical", "scalar")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["categorical", "scalar"])
 @pytest.mark.parametrize("name", PROBES)
 def test_the_probes_values_and_actions_are_found(lives, name, kind):

@@ -128,6 +128,7 @@ def test_the_meta_gradient_is_the_slope() -> None:
             np.testing.assert_allclose(found[at], (ends[0] - ends[1]) / 2e-5, rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_vmapped_equals_single() -> None:
     learner = digits()
     metas = jax.vmap(learner.init_meta)(jax.random.split(jax.random.key(0), 3))

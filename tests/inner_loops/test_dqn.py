@@ -152,6 +152,7 @@ def lives():
     return {n: raised(dataclasses.replace(NETWORK, n_step=n), 80) for n in (1, 3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_step", [1, 3])
 @pytest.mark.parametrize("name", PROBES)
 def test_the_probes_values_are_found(lives, name, n_step):

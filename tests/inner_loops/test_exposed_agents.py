@@ -74,6 +74,7 @@ def tasks_of(agent: Any) -> ProbeTasks:
     return ProbeTasks(name="discounting", continuous=world.continuous, index=world.index, lifetime=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AGENTS)
 def test_outer_loops_that_need_no_gradient_can_tune_it(name):
     learner = exposed(name)

@@ -211,6 +211,7 @@ def test_the_last_action_reward_and_end_reach_the_network(inputs, reset_memory):
         np.testing.assert_array_equal(after.memory.last.action, record.action[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reset_memory", [True, False])
 @pytest.mark.parametrize("core", sorted(SMALL))
 def test_memory_ends_with_the_episode_or_lasts_for_the_lifetime(core, reset_memory):
@@ -284,6 +285,7 @@ def test_vmapped_equals_single():
 # --- what it learns ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_finds_what_every_probe_holds():
     agent = as_arrays(agent_in(epochs=2))
     look = jax.jit(lambda params, met: agent._outputs(params, met, agent._heads()))

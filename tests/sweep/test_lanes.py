@@ -29,6 +29,7 @@ def test_more_points_than_berths_share_one_program(root: Path) -> None:
     assert result.tallies["device_steps"] == result.tallies["needed_steps"] == 12 * 2 * 6
 
 
+@pytest.mark.slow
 def test_seeds_may_begin_anywhere(root: Path) -> None:
     """Four seeds from 0 on, and two from 2 on: the latter are the former's last two, judged alike."""
     spec = toy.make_spec(search={"outer.rate": "choice(0.1)"}, seeds=4, base={"inner.noise": 0.1})

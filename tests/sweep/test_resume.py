@@ -58,7 +58,7 @@ STUDIES: dict[str, dict[str, Any]] = {
     ("name", "every_chunk"),
     [
         ("grid", False),
-        ("pruned tpe", True),
+        pytest.param("pruned tpe", True, marks=pytest.mark.slow),
         pytest.param("cmaes", True, marks=pytest.mark.slow),
         pytest.param("grid", True, marks=pytest.mark.slow),
     ],

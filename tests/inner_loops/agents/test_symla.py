@@ -59,6 +59,7 @@ def test_the_first_choice_is_uniform_by_symmetry():
     np.testing.assert_allclose(np.ptp(logits[0]), 0.0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_several_layers_are_equivariant_when_their_births_are_permuted_alike():
     agent, sizes = SymLA(hidden_size=8, message_size=4, widths=(3, 5)), Sizes(4, 2)
     params, heard = lively(agent), percepts(jax.random.key(0), sizes)

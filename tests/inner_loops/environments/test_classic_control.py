@@ -51,6 +51,7 @@ def test_only_a_fall_is_paid_and_counted():
     np.testing.assert_array_equal((terminated, truncated), bare_ends)
 
 
+@pytest.mark.slow
 def test_an_order_can_be_given():
     """Wrappers are around the scaled world: its entries and actions in the order that is asked for."""
     scaled = (TerminalReward(reward=1.0, tally="goals"), ObservationScale(ranges=(2.0,)))

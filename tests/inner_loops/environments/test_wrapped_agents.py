@@ -117,6 +117,7 @@ def test_a_wrapped_gymnax_world_is_cut_off_where_it_was():
     np.testing.assert_array_equal(info["episode_score"][jnp.asarray([0, 199, 200])], [-1.0, -200.0, -1.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", [pytest.param("ppo", marks=pytest.mark.slow), "actor_critic"])
 def test_agents_find_the_actions_that_permuted_and_projected_observations_ask_for(agent):
     """Which of two actions pays depends on the state; neither order nor place of anything is known."""

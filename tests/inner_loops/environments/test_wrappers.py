@@ -176,6 +176,7 @@ def test_permuted_actions_stand_for_others():
     assert int(after[1].chain) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["grid", "chain"])
 def test_exact_returns_follow_the_permutations(name):
     """A policy that was permuted like the world has the return that it had in the world."""
@@ -378,6 +379,7 @@ def test_a_tabular_agent_lives_in_wrapped_worlds(wrappers):
     check_inner(agent, HyperparameterBandit(tasks=tasks))
 
 
+@pytest.mark.slow
 def test_a_network_agent_learns_in_projected_chains():
     """Random vectors of the chain's indices: as good a world for a network as one-hot vectors."""
     tasks = WrappedTasks(
