@@ -106,6 +106,11 @@ def test_a_sweep_and_all_that_can_be_asked_of_it(
     history = load_sweep(runs, "toy").runs.set_index("run_id")
     assert pd.notna(history.loc[best["run_id"].iloc[0], "final/other/untrained_return"])
     assert "other" in Path(called(folder, capsys, "report", "toy")[0].strip()).read_text()
+    by_id, by_name = (
+        called(folder, capsys, "evaluate", run, "--tasks", str(suite))[0]
+        for run in (points["run_id"].iloc[0], "toy-0000")
+    )
+    assert by_name == by_id
 
 
 def test_a_point_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

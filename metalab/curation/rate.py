@@ -124,7 +124,7 @@ class _Rater:
         run, experiment = find_run(job.run_id, root)
         store = Store(root, experiment)
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(store.client.download_artifacts(job.run_id, "", name))
+            folder = Path(store.client.download_artifacts(run.run_id, "", name))
             if not (folder / "meta_params.npz").exists():
                 raise MetalabError(
                     f"run {job.run_id} has no meta-parameters: only a point that finished has some"

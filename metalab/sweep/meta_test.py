@@ -36,7 +36,7 @@ def evaluate_run(run_id: str, task_names: Sequence[str], root: Path) -> list[dic
     same suite again replaces them.
 
     Args:
-        run_id: of a finished point.
+        run_id: of a finished point, or its name.
         task_names: suites, see ``metalab.config.load_suite``.
         root: folder of the store.
 
@@ -55,7 +55,7 @@ def evaluate_run(run_id: str, task_names: Sequence[str], root: Path) -> list[dic
     compiler = Compiler()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(store.client.download_artifacts(run_id, "", name))
+        folder = Path(store.client.download_artifacts(run.run_id, "", name))
         if not (folder / "meta_params.npz").exists():
             raise MetalabError(f"run {run_id} has no meta-parameters: only a point that finished has some")
         config = yaml.safe_load((folder / "config.yaml").read_text())
@@ -64,15 +64,15 @@ def evaluate_run(run_id: str, task_names: Sequence[str], root: Path) -> list[dic
         for suite in task_names:
             where = build_suite(suite, config["inner"])
             rows += _evaluate(store, run, folder, where, compiler, last)
-        store.artifact(run_id, folder / "evaluation.parquet")
+        store.artifact(run.run_id, folder / "evaluation.parquet")
     return rows
 
 
-def find_run(run_id: str, root: Path) -> tuple[Handle, str]:
-    """A run of the store by its id, and the name of its experiment.
+def find_run(given: str, root: Path) -> tuple[Handle, str]:
+    """A run of the store by its id or its name, and the name of its experiment.
 
     Raises:
-        MetalabError: there is none.
+        MetalabError: there is none, or several have this name.
     """
     from mlflow.exceptions import MlflowException
 
@@ -80,12 +80,29 @@ def find_run(run_id: str, root: Path) -> tuple[Handle, str]:
     check_address(where)
     client = client_of(root)
     try:
-        found = client.get_run(run_id)
+        found = client.get_run(given)
     except MlflowException as error:
-        raise MetalabError(f"there is no run {run_id} in {redacted(where)}") from error
+        named = _runs_named(client, given)
+        if not named:
+            raise MetalabError(
+                f"there is no run {given} in {redacted(where)}; expected a run's id or name, as `metalab ui` "
+                "shows them"
+            ) from error
+        if len(named) > 1:
+            ids = ", ".join(run.info.run_id for run in named)
+            raise MetalabError(f"{len(named)} runs are called {given}: {ids}; give the id of one") from error
+        found = named[0]
     info, data = found.info, found.data
-    handle = Handle(run_id, info.start_time, info.status, dict(data.metrics), dict(data.tags))
+    handle = Handle(info.run_id, info.start_time, info.status, dict(data.metrics), dict(data.tags))
     return handle, client.get_experiment(info.experiment_id).name
+
+
+def _runs_named(client: Any, name: str) -> list[Any]:
+    """At most a handful of the store's runs with this name."""
+    if "'" in name:  # no name that metalab gives, and it would end the filter's string
+        return []
+    everywhere = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(everywhere, f"attributes.run_name = '{name}'", max_results=5))
 
 
 def _evaluate(
