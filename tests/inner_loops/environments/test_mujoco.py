@@ -14,7 +14,8 @@ import pytest
 
 from inner_loops.d4pg import D4PG
 from inner_loops.environments.mujoco import simulation
-from inner_loops.tasks.mujoco_tasks import MujocoCartPoleTasks
+from inner_loops.environments.mujoco.trunk import free_trunk, planar_trunk
+from inner_loops.tasks.mujoco_tasks import MujocoCartPoleTasks, MujocoWalkerTasks
 from metalab.config.build import build_tasks
 from metalab.contracts import check_inner
 from metalab.errors import ConfigError
@@ -26,6 +27,8 @@ STEPS, LANES = 200, 3
 # Tasks, what is measured, thresholds that some steps of a random policy exceed and some do not.
 BODIES = {
     "mujoco_cart_poles": ("observation.0", 0.1),
+    "mujoco_walkers": ("observation.6:12", 13.0),
+    "mujoco_quadrupeds": ("observation.0:12", 0.5),
 }
 
 
@@ -103,6 +106,35 @@ def test_a_free_cart_moves_by_newton_s_law():
     hanging = jnp.asarray([0.0, jnp.pi, 0.0, 0.0], jnp.float32)
     after = jax.jit(lambda: simulation.simulated("cart_pole", hanging, jnp.ones(1), 1))()
     np.testing.assert_allclose(after[2:], expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("height", "pitch", "speed", "pay"),
+    [(0.95, 0.0, 1.0, 0.6), (2.0, 0.0, 3.0, 1.0), (0.725, np.pi / 2, -1.0, 0.05), (0.4, 0.0, 2.0, 0.0)],
+)
+@installed
+def test_a_walk_is_paid_by_height_uprightness_and_speed(height, pitch, speed, pay):
+    """From 0.95 m on and at half the speed (1 + 4 / 2) / 5; half way up from 0.5 m, lying: 1 / 4 / 5."""
+    tasks = MujocoWalkerTasks(speed=2.0)
+    params = tasks.sample(jax.random.key(0)).params.env_params
+    physics = jnp.zeros(18).at[jnp.asarray([1, 2, 9])].set(jnp.asarray([height, pitch, speed]))
+    assert float(tasks.environment._pay(physics, jnp.zeros(6), params)) == pytest.approx(pay, abs=1e-6)
+
+
+def test_trunks_are_read_from_the_leading_positions_and_speeds():
+    """A turn of 60 degrees about x leaves cos 60 = 1/2 of the vertical; one about z leaves it all."""
+    speeds = jnp.arange(1.0, 8.0)
+    for axis, cosine in ((0, 0.5), (1, 0.5), (2, 1.0)):
+        turn = np.zeros(4)
+        turn[[0, 1 + axis]] = np.cos(np.pi / 6), np.sin(np.pi / 6)
+        trunk = free_trunk(jnp.asarray([9.0, 9.0, 0.7, *turn, 5.0]), speeds)
+        np.testing.assert_allclose(
+            [trunk.height, trunk.upright, trunk.forward], [0.7, cosine, 1.0], rtol=1e-6
+        )
+        np.testing.assert_allclose(trunk.seen, [0.7, *turn, 1, 2, 3, 4, 5, 6], rtol=1e-6)
+    planar = planar_trunk(jnp.asarray([9.0, 0.8, np.pi / 3, 5.0]), speeds)
+    np.testing.assert_allclose([planar.height, planar.upright, planar.forward], [0.8, 0.5, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(planar.seen, [0.8, 0.5, np.sqrt(0.75), 1, 2, 3], rtol=1e-6)
 
 
 def test_without_the_library_the_remedy_is_named(monkeypatch):
