@@ -5,13 +5,14 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from inner_loops.environments.mujoco.cart_pole import MujocoCartPole, SwingUpParams
+from inner_loops.environments.mujoco.humanoid import MujocoHumanoid
 from inner_loops.environments.mujoco.quadruped import MujocoQuadruped
 from inner_loops.environments.mujoco.walker import MujocoWalker
 from inner_loops.environments.mujoco.walking import WalkParams
 from inner_loops.tasks.control_tasks import ControlTasks
 from metalab.components import component, number
 
-__all__ = ["MujocoCartPoleTasks", "MujocoQuadrupedTasks", "MujocoWalkerTasks"]
+__all__ = ["MujocoCartPoleTasks", "MujocoHumanoidTasks", "MujocoQuadrupedTasks", "MujocoWalkerTasks"]
 
 
 @component
@@ -57,3 +58,13 @@ class MujocoQuadrupedTasks(WalkTasks):
     def environment(self) -> MujocoQuadruped:
         """The quadruped."""
         return MujocoQuadruped()
+
+
+@component
+class MujocoHumanoidTasks(WalkTasks):
+    """A simulated humanoid, paid up to 1 a step."""
+
+    @property
+    def environment(self) -> MujocoHumanoid:
+        """The humanoid."""
+        return MujocoHumanoid()

@@ -29,6 +29,7 @@ BODIES = {
     "mujoco_cart_poles": ("observation.0", 0.1),
     "mujoco_walkers": ("observation.6:12", 13.0),
     "mujoco_quadrupeds": ("observation.0:12", 0.5),
+    "mujoco_humanoids": ("observation.0:21", 1.5),
 }
 
 
