@@ -38,7 +38,7 @@ class MujocoEnvironment(ControlEnvironment):
         return loaded(self.model).nu
 
     def action_bounds(self, params: Any) -> tuple[Array, Array]:
-        """-1 and 1, of an actuator's largest force or torque."""
+        """-1 and 1, of an actuator's largest force or torque, or the angle in radians that it drives to."""
         del params
         most = jnp.ones(loaded(self.model).nu)
         return -most, most
@@ -57,11 +57,10 @@ class MujocoEnvironment(ControlEnvironment):
         return jnp.concatenate([qpos, jnp.zeros(model.nv, jnp.float32)])
 
     def _move(self, physics: Array, action: Array, params: Any) -> tuple[Array, Array]:
-        control = jnp.clip(action, -1.0, 1.0)
-        physics = simulated(self.model, physics, control, self.substeps)
-        return physics, self._pay(physics, control, params)
+        physics = simulated(self.model, physics, jnp.clip(action, -1.0, 1.0), self.substeps)
+        return physics, self._pay(physics, params)
 
-    def _pay(self, physics: Array, control: Array, params: Any) -> Array:
+    def _pay(self, physics: Array, params: Any) -> Array:
         """[] from 0 to 1, of the state that a step leads to."""
         raise NotImplementedError
 

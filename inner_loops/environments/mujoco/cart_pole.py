@@ -46,8 +46,8 @@ class MujocoCartPole(MujocoEnvironment):
         x, theta, speed, omega = physics
         return jnp.stack([x, jnp.cos(theta), jnp.sin(theta), speed, omega])
 
-    def _pay(self, physics: Array, control: Array, params: SwingUpParams) -> Array:
-        del control, params
+    def _pay(self, physics: Array, params: SwingUpParams) -> Array:
+        del params
         x, theta, _, omega = physics
         middle, still = (0.5 * (1.0 + jnp.exp(-jnp.square(size))) for size in (x, omega / 5.0))
         return 0.5 * (1.0 + jnp.cos(theta)) * middle * still

@@ -34,7 +34,7 @@ def loaded(name: str) -> Any:
     mujoco, mjx = _library()
     model = mujoco.MjModel.from_xml_path(str(_MODELS / f"{name}.xml"))
     with jax.ensure_compile_time_eval():
-        return jax.tree.map(np.asarray, mjx.put_model(model))
+        return jax.tree.map(np.asarray, mjx.put_model(model, impl="jax"))
 
 
 def simulated(name: str, physics: Array, control: Array, substeps: int) -> Array:
@@ -51,7 +51,8 @@ def simulated(name: str, physics: Array, control: Array, substeps: int) -> Array
     """
     _, mjx = _library()
     model = jax.tree.map(jnp.asarray, loaded(name))
-    data = mjx.make_data(model).replace(qpos=physics[: model.nq], qvel=physics[model.nq :], ctrl=control)
+    data = mjx.make_data(model, impl="jax")
+    data = data.replace(qpos=physics[: model.nq], qvel=physics[model.nq :], ctrl=control)
     data, _ = jax.lax.scan(lambda data, _: (mjx.step(model, data), None), data, length=substeps)
     return jnp.concatenate([data.qpos, data.qvel])
 

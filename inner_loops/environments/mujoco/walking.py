@@ -52,8 +52,7 @@ class WalkingBody(MujocoEnvironment):
         angles = qpos[self.roots :]
         return jnp.concatenate([angles, qvel[-angles.shape[0] :], self._trunk(physics).seen])
 
-    def _pay(self, physics: Array, control: Array, params: WalkParams) -> Array:
-        del control
+    def _pay(self, physics: Array, params: WalkParams) -> Array:
         trunk = self._trunk(physics)
         upright = jnp.clip(0.5 * (1.0 + trunk.upright), 0.0, 1.0)
         stands = upright * _rise(trunk.height, self.lowest, self.standing)
