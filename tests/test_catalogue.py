@@ -55,8 +55,9 @@ def in_context(agent, tasks) -> InContext:
     return InContext(agent=agent, environment=tasks.environment, rollout_length=2)
 
 
-# Worlds to act in; learners that are taught by examples have tests of their own.
-WORLDS = sorted({*inner_loops.CATALOGUE["tasks"]} - {"taught_by_examples", *CONTINUOUS})
+# Worlds to act in; learners that are taught by examples and simulated bodies have tests of their own.
+SIMULATED = {kind for kind in inner_loops.CATALOGUE["tasks"] if kind.startswith("mujoco_")}
+WORLDS = sorted({*inner_loops.CATALOGUE["tasks"]} - {"taught_by_examples", *CONTINUOUS, *SIMULATED})
 
 
 @pytest.mark.parametrize("tasks", CONTINUOUS)

@@ -3,6 +3,7 @@
 A cost is the excess of a measure over its threshold, or 1 for any excess. What can be measured of a step:
 
 * ``observation.I``: the size of the I-th entry of the observation that it leads to (before any reset);
+* ``observation.I:J``: the largest size among its entries from the I-th to the one before the J-th;
 * ``action``: the length of a continuous action;
 * ``action.I``: the size of the I-th entry of a continuous action; 1 for the I-th discrete one, else 0;
 * ``reward``: the reward, its sign turned.
@@ -47,7 +48,8 @@ class Costs(Wrapper):
     """
 
     measures: tuple[str, ...] = static(
-        ("action",), doc="what costs: observation.I, action, action.I or reward, see the module"
+        ("action",),
+        doc="what costs: observation.I or .I:J, action, action.I or reward, see the module",
     )
     thresholds: tuple[float, ...] = number((0.0,), doc="above which it does, one for each measure")
     limits: tuple[float, ...] = number(
@@ -98,11 +100,13 @@ class Costs(Wrapper):
         Raises:
             ValueError: the world has no such entry or action.
         """
-        what, entry = _parsed(measure)
+        what, entry, stop = _parsed(measure)
         if what == "reward":
             return -jnp.asarray(reward, jnp.float32)
         if what == "observation":
-            return jnp.abs(_entry(measure, obs.reshape(-1), entry, self.num_states is None))
+            seen = obs.reshape(-1)
+            last = _entry(measure, seen, entry if stop is None else stop - 1, self.num_states is None)
+            return jnp.abs(last) if stop is None else jnp.max(jnp.abs(seen[entry:stop])).astype(jnp.float32)
         if entry is None:
             _entry(measure, jnp.reshape(action, -1), 0, self.action_size is not None)
             return jnp.sqrt(jnp.sum(jnp.square(action)))
@@ -113,14 +117,18 @@ class Costs(Wrapper):
         return jnp.abs(_entry(measure, action, entry, True))
 
 
-def _parsed(measure: str) -> tuple[str, int | None]:
-    """``("observation", 2)`` of ``observation.2``."""
+def _parsed(measure: str) -> tuple[str, int | None, int | None]:
+    """``("observation", 2, None)`` of ``observation.2``; ``("observation", 2, 5)`` of ``observation.2:5``."""
     what, dot, entry = measure.partition(".")
     plain = what in ("action", "reward") and not dot
     if plain or (what in ("action", "observation") and entry.isdecimal()):
-        return what, int(entry) if entry else None
+        return what, int(entry) if entry else None, None
+    start, _, stop = entry.partition(":")
+    if what == "observation" and start.isdecimal() and stop.isdecimal() and int(start) < int(stop):
+        return what, int(start), int(stop)
     raise ValueError(
-        f"measures: {measure!r} is none of observation.I, action, action.I, reward (I a whole number from 0)"
+        f"measures: {measure!r} is none of observation.I, observation.I:J, action, action.I, reward "
+        "(I < J whole numbers from 0)"
     )
 
 

@@ -273,15 +273,16 @@ def test_costs_are_excesses_by_name():
     inner = Costs(environment=POINT, measures=("reward",), thresholds=(0.5,))
     wrapped = Costs(
         environment=inner,
-        measures=("observation.0", "action", "action.1"),
-        thresholds=(1.0, 2.0, 10.0),
+        measures=("observation.0", "action", "action.1", "observation.0:2"),
+        thresholds=(1.0, 2.0, 10.0, 1.5),
     )
     params = wrapped.wrapped_params(jax.random.key(0), inner.wrapped_params(jax.random.key(0), POINT_PARAMS))
-    assert wrapped.num_costs == 4
+    assert wrapped.num_costs == 5
     state = PointState(jnp.asarray([-4.0, 1.0]), jnp.zeros((), jnp.int32))
     info = wrapped.step_env(jax.random.key(1), state, jnp.asarray([3.0, 4.0]), params)[5]
-    # it arrives at (-1, 5): reward -5, turned, less 0.5; |-1| is not above 1; length 5 less 2; 4 < 10
-    np.testing.assert_allclose(info["cost"], [4.5, 0.0, 3.0, 0.0])
+    # it arrives at (-1, 5): reward -5, turned, less 0.5; |-1| is not above 1; length 5 less 2; 4 < 10;
+    # the largest size of -1 and 5 less 1.5
+    np.testing.assert_allclose(info["cost"], [4.5, 0.0, 3.0, 0.0, 3.5])
 
 
 def test_a_cost_may_be_an_indicator_and_count_a_discrete_action():
@@ -416,7 +417,8 @@ def test_a_list_of_wrappers_in_a_file_is_built_and_written_out():
         ({"kind": "costs"}, "tasks.wrappers: expected a list of components [{kind: ...}, ...], got {'kind'"),
         ([{"kind": "stick_actions"}], "tasks.wrappers[0].kind: unknown environment 'stick_actions'; did you"),
         ([{"kind": "gymnax"}], "GymnaxEnvironment is no wrapper"),
-        ([{"kind": "costs", "measures": ["speed"]}], "'speed' is none of observation.I, action, action.I"),
+        ([{"kind": "costs", "measures": ["speed"]}], "'speed' is none of observation.I, observation.I:J"),
+        ([{"kind": "costs", "measures": ["observation.2:2"]}], "'observation.2:2' is none of observation.I,"),
         ([{"kind": "costs", "thresholds": [0, 1]}], "thresholds: 2 given for 1 measures (action); give one"),
         (
             [{"kind": "costs", "environment": {"kind": "delayed_chain"}}],
@@ -443,6 +445,7 @@ def test_what_does_not_fit_the_world_is_refused_by_name():
         WrappedTasks(tasks=HyperparameterBandit(tasks=GRIDS))  # pyright: ignore[reportArgumentType]
     for measure, environment, message in (
         ("observation.2", POINT, "there are 2 entries"),
+        ("observation.0:3", POINT, "there are 2 entries"),
         ("observation.0", CHAIN, "it is no vector"),
         ("action.2", CHAIN, "there are 2 actions"),
         ("action.2", POINT, "there are 2 entries"),
