@@ -38,7 +38,7 @@ METAL, RC, FIXED = "MetaL", "RC", "fixed multiplier"
 DECAY = "decay(1000)"
 LAST = 0.25  # of the checkpoints, which make a life's score
 BINDS = 0.2  # of the best fixed multiplier's score, by which the unconstrained learner must fall short
-_UNPAIRED_BY_RATE = (FIXED,)
+_MEANS = ("score", "return", "overshoot", "cost")  # of a life, over its last checkpoints
 
 
 def method_of(params: Mapping[str, Any]) -> str:
@@ -160,8 +160,8 @@ def binding(lives: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns ``task``, ``none`` (score of multiplier 0), ``best`` and ``best_start``, ``shortfall`` (of the
-        best score, with ``_low`` and ``_high``), ``return``, ``cost`` (of multiplier 0) and ``binds``; empty
-        where multiplier 0 or all others were not run.
+        best score, with ``_low`` and ``_high``; NaN where that is not above 0), ``return``, ``cost`` (of
+        multiplier 0) and ``binds``; empty where multiplier 0 or all others were not run.
     """
     fixed: Any = lives[lives["method"] == FIXED]
     rows = []
@@ -169,23 +169,27 @@ def binding(lives: pd.DataFrame) -> pd.DataFrame:
         scores: Any = group.pivot_table(index="seed", columns="start", values="score")
         if 0.0 not in scores or len(scores.columns) < 2:
             continue
-        best: Any = scores.mean().idxmax()
-        # As paired_ratio has it: of means, both columns resampled together.
-        ratio = statistics.paired_ratio(scores[[0.0]].to_numpy().T, scores[[best]].to_numpy().T)
-        none = group[group["start"] == 0.0]
-        short = {
-            "shortfall": 1 - ratio.estimate,
-            "shortfall_low": 1 - ratio.high,
-            "shortfall_high": 1 - ratio.low,
-        }
+        start: Any = scores.mean().idxmax()
+        none, best = float(scores[0.0].mean()), float(scores[start].mean())
+        free = group[group["start"] == 0.0]
         rows.append(
-            {"task": task, "none": float(scores[0.0].mean()), "best": float(scores[best].mean())}
-            | {"best_start": float(best), "return": float(none["return"].mean())}
-            | {"cost": float(none["cost"].mean())}
-            | {name: float(value) for name, value in short.items()}
-            | {"binds": bool(ratio.estimate <= 1 - BINDS)}
+            {"task": task, "none": none, "best": best, "best_start": float(start)}
+            | {"return": float(free["return"].mean()), "cost": float(free["cost"].mean())}
+            | _shortfall(scores[[0.0]].to_numpy().T, scores[[start]].to_numpy().T)
+            | {"binds": none <= best - BINDS * abs(best)}
         )
     return pd.DataFrame(rows)
+
+
+def _shortfall(none: Floats, best: Floats) -> dict[str, float]:
+    """The share of the best score that is missed, [1, S] each; NaN where the best is not above 0."""
+    if best.mean() <= 0.0:
+        return dict.fromkeys(("shortfall", "shortfall_low", "shortfall_high"), math.nan)
+    # As paired_ratio has it: of means, both resampled together.
+    ratio = statistics.paired_ratio(none, best)
+    shares = (1 - ratio.estimate, 1 - ratio.high, 1 - ratio.low)
+    names = ("shortfall", "shortfall_low", "shortfall_high")
+    return {name: float(share) for name, share in zip(names, shares, strict=True)}
 
 
 def acceptance(lives: pd.DataFrame) -> pd.DataFrame:
@@ -217,16 +221,14 @@ def acceptance(lives: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-_MEANS = ("score", "return", "overshoot", "cost")
-
-
 def _learner(data: SweepData, run_id: str) -> dict[str, Any]:
     """The settings of a point's learner that tell its method."""
     text: Any = data.parameters.loc[run_id]
-    keys = {"tuned": "tuned", "outer_loss": "outer_loss"}
-    keys |= {name: f"multiplier.{name}" for name in ("rate", "start", "schedule", "spacing")}
-    return {name: yaml.safe_load(str(text[f"inner.{key}"])) for name, key in keys.items()} | {
-        name: float(text[f"inner.multiplier.{name}"]) for name in ("rate", "start", "spacing")
+    numbers = {name: float(text[f"inner.multiplier.{name}"]) for name in ("rate", "start", "spacing")}
+    return numbers | {
+        "tuned": yaml.safe_load(str(text["inner.tuned"])),
+        "outer_loss": str(text["inner.outer_loss"]),
+        "schedule": yaml.safe_load(str(text["inner.multiplier.schedule"])),
     }
 
 
@@ -242,7 +244,7 @@ def _pairs(
     compare: Callable[[Any, Any], Any],
 ) -> Floats:
     """[S, tasks] of a comparison's mean over the cells that both methods have; [0] where there is none."""
-    on = ["task", "seed", "start"] + ([] if other in _UNPAIRED_BY_RATE else ["rate"])
+    on = ["task", "seed", "start"] + ([] if other == FIXED else ["rate"])
     own: Any = lives[(lives["method"] == method) & lives["rate"].isin(list(rates))]
     both = own.merge(lives[lives["method"] == other], on=on, suffixes=("", "|other"))
     if both.empty:

@@ -108,7 +108,7 @@ def _add_reading(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_of_the_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("evaluate", help="meta-test trained meta-parameters on other tasks")
-    command.add_argument("run", metavar="RUN", help="MLflow's id of a point's run")
+    command.add_argument("run", metavar="RUN", help="MLflow's id of a point's run, or its name")
     command.add_argument(
         "--tasks", nargs="+", required=True, metavar="SUITE", help="see `metalab list suites`"
     )
@@ -130,7 +130,7 @@ def _add_of_the_store(commands: argparse._SubParsersAction[argparse.ArgumentPars
 
 def _add_of_curation(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("rate", help="rate the texts of a corpus with a trained rater")
-    command.add_argument("run", metavar="RUN", help="MLflow's id of a point's run")
+    command.add_argument("run", metavar="RUN", help="MLflow's id of a point's run, or its name")
     _add_corpus(command)
     text = "Parquet file to write (default: ratings.parquet); a call that was interrupted goes on"
     command.add_argument("--output", type=Path, default=Path("ratings.parquet"), metavar="FILE", help=text)

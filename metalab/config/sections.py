@@ -82,7 +82,7 @@ class BaselineSection:
 
 
 def read_head(config: Mapping[str, Any], default_name: str) -> dict[str, Any]:
-    """Name, description, seeds, report; refuses keys that are no section at all."""
+    """Name, description, seeds and report; refuses keys that are no section at all."""
     names = [field.name for field in dataclasses.fields(HeadSection)]
     check_keys(config, [*names, *_SECTIONS, "smoke"], "")
     for section in ("inner", "tasks", "outer", "budget"):

@@ -44,7 +44,7 @@ class RatingJob:
     """What is rated, and how.
 
     Attributes:
-        run_id: of a finished point whose learner has a rater of texts.
+        run_id: of a finished point whose learner has a rater of texts, or its name.
         corpus: files, folders or globs.
         output: the Parquet file to write.
         column: that holds the text, in JSON lines and Parquet.

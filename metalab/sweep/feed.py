@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
 import numpy as np
+from jax.sharding import Sharding
 
 from metalab.protocols import FedOuterLoop, OuterLoop, PyTree
 
@@ -28,9 +29,22 @@ class Feed:
     def __init__(self, outer: OuterLoop, seeds: Sequence[int], place: Callable[[PyTree], PyTree]) -> None:
         self._outer, self._seeds, self._place = outer, tuple(seeds), place
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
-        self._asked: tuple[tuple[int, ...], int] | None = None
-        self._ahead: Future[PyTree] | None = None
-        self.needed = self._step(self._seeds[0], 0) is not None
+        self._ahead: tuple[tuple[tuple[int, ...], int], Future[PyTree]] | None = None
+        self._example = self._step(self._seeds[0], 0)
+
+    @property
+    def needed(self) -> bool:
+        """Whether the program is given anything; else it draws by itself."""
+        return self._example is not None
+
+    def template(self, lanes: int, length: int, sharding: Sharding) -> PyTree:
+        """Shapes of what ``take`` returns for a chunk of ``length`` outer steps; None likewise."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(
+                (lanes, length, *leaf.shape), jax.dtypes.canonicalize_dtype(leaf.dtype), sharding=sharding
+            ),
+            self._example,
+        )
 
     def take(self, starts: Sequence[int], length: int) -> PyTree:
         """The batches of a chunk on the devices, leaves ``[L, length, ...]``; None if the program draws.
@@ -41,17 +55,18 @@ class Feed:
         """
         if not self.needed:
             return None
-        if self._ahead is not None and self._asked == (tuple(starts), length):
-            found = self._ahead.result()
+        wanted = (tuple(starts), length)
+        if self._ahead is not None and self._ahead[0] == wanted:
+            found = self._ahead[1].result()
         else:
-            found = self._drawn(tuple(starts), length)
+            found = self._drawn(*wanted)
         return self._place(found)  # not by the thread: what is drawn in advance takes no room on the devices
 
     def ask(self, starts: Sequence[int], length: int) -> None:
         """Begins to draw what ``take`` will probably want next; other arguments there cost what it drew."""
         if self.needed:
-            self._asked = (tuple(starts), length)
-            self._ahead = self._thread.submit(self._drawn, *self._asked)
+            wanted = (tuple(starts), length)
+            self._ahead = wanted, self._thread.submit(self._drawn, *wanted)
 
     def _drawn(self, starts: tuple[int, ...], length: int) -> PyTree:
         """Leaves ``[H*S, length, ...]``; lanes that stand at the same step of the same seed have the same."""

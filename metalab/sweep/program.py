@@ -316,7 +316,7 @@ class OuterProgram:
         self.compiler.prepare("init", _begin, (self.loops, self.keys), quick=True)
         lane = NamedSharding(mesh, PartitionSpec(devices.LANES))
         starts = jax.ShapeDtypeStruct((self.width,), jnp.int32, sharding=lane)
-        data = self._feed.take([0] * self.berths, length)
+        data = self._feed.template(self.width, length, lane)
         lanes = (self.loops, self.keys, self.template()[0], starts, data)
         return self.compiler.prepare("chunk", _chunk, lanes, static=(length,), donate=(2,)).record
 

@@ -95,6 +95,10 @@ def test_a_constraint_binds_where_no_constraint_falls_short_by_a_fifth():
     assert found["binds"].tolist() == [True, False]
     assert found["best_start"].tolist() == [1.0, 1.0]
     assert constraints.binding(frame.query("start == 0")).empty
+    # 100 lower no share can be given, and a fifth of the best score's size is 8: -55 and -43 against -40.
+    below = constraints.binding(frame.assign(score=frame["score"] - 100.0))
+    assert np.isnan(below[["shortfall", "shortfall_high"]].to_numpy(float)).all()
+    assert below["binds"].tolist() == [True, False]
 
 
 def stored(points: list[dict[str, Any]], seeds: int = 2, steps: int = 8) -> SweepData:

@@ -197,7 +197,7 @@ def evolved(agent: InContextAgent, **changes: Any) -> EvolutionStrategy:
 
 
 @pytest.mark.parametrize("agent", [SMALL, MetaRNN(hidden_size=4, core="gru")], ids=["symla", "meta_rnn"])
-def test_evolution_moves_any_agent(agent):
+def test_agents_keep_the_contract_under_evolution(agent):
     check_outer(evolved(agent, segments=2, score_over="life"))
 
 

@@ -76,8 +76,11 @@ def test_every_step_of_every_seed_has_its_own_batch_whatever_the_chunk() -> None
 
 def test_the_next_chunk_is_drawn_by_another_thread_and_used() -> None:
     program = program_of(Reader(weight=2.0))
+    program.prepare(2)
+    assert len(DRAWN_BY[2.0]) == 1  # an example: to compile, shapes are enough
     state, _ = program.chunk(program.begin()[0], [0], 2)
     program.chunk(state, [2], 2)
+    assert program.compiler.count("chunk") == 1
     # What the first chunk took was drawn at once; what the second took was ready or in the making.
     in_advance = [name.startswith("feed") for name in DRAWN_BY[2.0]]
     assert any(in_advance)

@@ -1,6 +1,7 @@
 """What the bodies share: a model, actuators driven from -1 to 1, and a beginning near the model's own pose.
 
 The state is the model's positions, then its speeds. An action is held for ``substeps`` steps of the model.
+Nothing else is carried on: under every action the solver of contacts begins anew, without its last forces.
 """
 
 from __future__ import annotations

@@ -100,42 +100,43 @@ class Costs(Wrapper):
         Raises:
             ValueError: the world has no such entry or action.
         """
-        what, entry, stop = _parsed(measure)
+        what, entries = _parsed(measure)
         if what == "reward":
             return -jnp.asarray(reward, jnp.float32)
-        if what == "observation":
-            seen = obs.reshape(-1)
-            last = _entry(measure, seen, entry if stop is None else stop - 1, self.num_states is None)
-            return jnp.abs(last) if stop is None else jnp.max(jnp.abs(seen[entry:stop])).astype(jnp.float32)
-        if entry is None:
-            _entry(measure, jnp.reshape(action, -1), 0, self.action_size is not None)
+        if what == "observation" and entries is not None:
+            return _largest(measure, obs.reshape(-1), entries, self.num_states is None)
+        if entries is None:
+            _largest(measure, jnp.reshape(action, -1), (0, 1), self.action_size is not None)
             return jnp.sqrt(jnp.sum(jnp.square(action)))
         if self.action_size is None:
-            if entry >= self.num_actions:
+            if entries[0] >= self.num_actions:
                 raise ValueError(f"costs: {measure}: there are {self.num_actions} actions, from 0")
-            return (action == entry).astype(jnp.float32)
-        return jnp.abs(_entry(measure, action, entry, True))
+            return (action == entries[0]).astype(jnp.float32)
+        return _largest(measure, action, entries, True)
 
 
-def _parsed(measure: str) -> tuple[str, int | None, int | None]:
-    """``("observation", 2, None)`` of ``observation.2``; ``("observation", 2, 5)`` of ``observation.2:5``."""
-    what, dot, entry = measure.partition(".")
-    plain = what in ("action", "reward") and not dot
-    if plain or (what in ("action", "observation") and entry.isdecimal()):
-        return what, int(entry) if entry else None, None
-    start, _, stop = entry.partition(":")
-    if what == "observation" and start.isdecimal() and stop.isdecimal() and int(start) < int(stop):
-        return what, int(start), int(stop)
+def _parsed(measure: str) -> tuple[str, tuple[int, int] | None]:
+    """What is measured, and from which entry to before which, ``("observation", (2, 5))``; None: whole."""
+    what, dot, named = measure.partition(".")
+    if what in ("action", "reward") and not dot:
+        return what, None
+    start, colon, stop = named.partition(":")
+    whole = start.isdecimal() and (stop.isdecimal() if colon else True)
+    if whole and what in (("observation",) if colon else ("observation", "action")):
+        entries = int(start), int(stop) if colon else int(start) + 1
+        if entries[0] < entries[1]:
+            return what, entries
     raise ValueError(
         f"measures: {measure!r} is none of observation.I, observation.I:J, action, action.I, reward "
         "(I < J whole numbers from 0)"
     )
 
 
-def _entry(measure: str, vector: Array, entry: int | None, is_vector: bool) -> Array:
-    """[] float32, an entry of a vector."""
+def _largest(measure: str, vector: Array, entries: tuple[int, int], is_vector: bool) -> Array:
+    """[] float32, the largest size among some entries of a vector."""
     if not is_vector:
         raise ValueError(f"costs: {measure}: it is no vector in this world, but one of a number of indices")
-    if entry is None or entry >= vector.shape[0]:
+    start, stop = entries
+    if stop > vector.shape[0]:
         raise ValueError(f"costs: {measure}: there are {vector.shape[0]} entries, from 0")
-    return vector[entry].astype(jnp.float32)
+    return jnp.max(jnp.abs(vector[start:stop])).astype(jnp.float32)
