@@ -17,6 +17,8 @@ CATALOGUE: dict[str, dict[str, str]] = {
     "agent": {
         "symla": "inner_loops.agents.symla:SymLA",
         "meta_rnn": "inner_loops.agents.meta_rnn:MetaRNN",
+        "transformer": "inner_loops.agents.transformer:TransformerAgent",
+        "recurrent": "inner_loops.agents.recurrent:RecurrentAgent",
         "thompson": "inner_loops.agents.bandits:ThompsonSampling",
         "ucb1": "inner_loops.agents.bandits:UCB1",
         "uniform": "inner_loops.agents.bandits:Uniform",

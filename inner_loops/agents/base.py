@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import jax
 from jax import Array
 
 from metalab.protocols import PyTree
 
-__all__ = ["InContextAgent", "Percept", "Sizes"]
+__all__ = ["InContextAgent", "Percept", "SequenceAgent", "Sizes", "logits_along"]
 
 
 class Sizes(NamedTuple):
@@ -76,3 +77,27 @@ class InContextAgent(Protocol):
     def step(self, params: PyTree, memory: PyTree, percept: Percept) -> tuple[PyTree, Array]:
         """The memory after the percept, and logits ``[A]``; those of masked actions are not read."""
         ...
+
+
+@runtime_checkable
+class SequenceAgent(InContextAgent, Protocol):
+    """An agent that can read a whole stream at once, which is how it is taught by recorded ones."""
+
+    def run(self, params: PyTree, percepts: Percept) -> Array:
+        """Logits ``[T, A]`` of a newborn that hears percepts ``[T, ...]``, without any temperature.
+
+        They are those of ``step`` in turn, to rounding.
+        """
+        ...
+
+
+def logits_along(agent: InContextAgent, key: Array, params: PyTree, percepts: Percept) -> Array:
+    """Logits ``[T, A]`` of a newborn agent that hears percepts ``[T, ...]``, at once where it can."""
+    if isinstance(agent, SequenceAgent):
+        return agent.run(params, percepts)
+    sizes = Sizes(percepts.obs.shape[-1], percepts.action.shape[-1])
+
+    def hear(memory: PyTree, percept: Percept) -> tuple[PyTree, Array]:
+        return agent.step(params, memory, percept)
+
+    return jax.lax.scan(hear, agent.init_memory(key, params, sizes), percepts)[1]
