@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from metalab.errors import MetalabError
 
 __all__ = [
+    "FOLDER_VARIABLE",
     "MANIFEST",
     "SCHEMA_VERSION",
     "Histories",
@@ -32,6 +33,7 @@ __all__ = [
     "compact",
     "compact_reward",
     "improvement",
+    "located",
     "missing_parts",
     "part_path",
     "part_rows",
@@ -44,6 +46,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+FOLDER_VARIABLE = "METALAB_HISTORIES"
 MANIFEST = "manifest.json"
 _ARRAYS = ("obs", "action", "reward", "start")  # columns of bytes
 _NUMBERS = ("task", "seed", "length")
@@ -126,7 +129,7 @@ def read_histories(
     """Reads a recording, or what is wanted of it; the same question again gets the same arrays.
 
     Args:
-        path: the recording's folder.
+        path: the recording's folder, or its name, see ``located``.
         every: keep each k-th episode, the first one included: a faster learner's history.
         first, last: keep the episodes from this share of the history to that one, at least one episode;
             ``first=0.9`` is the last tenth. The share is taken before ``every``.
@@ -146,9 +149,20 @@ def read_histories(
         raise MetalabError(f"every: got {every}, expected a whole number of episodes, at least 1")
     if not 0.0 <= first < last <= 1.0:
         raise MetalabError(f"first={first}, last={last}: expected shares 0 <= first < last <= 1")
-    folder = Path(path).absolute()
+    folder = located(path)
     stamp = tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in _files(folder))
     return _read(folder, stamp, every, first, last, min_improvement, modulo)
+
+
+def located(path: str | Path) -> Path:
+    """The folder of a recording: as given, else below ``$METALAB_HISTORIES`` (default: ``runs/histories``).
+
+    Sweep files name recordings in the second way, ``SWEEP/NAME``: what they say is the same on every machine.
+    """
+    given = Path(path)
+    if given.is_absolute() or (given / MANIFEST).is_file():
+        return given.absolute()
+    return Path(os.environ.get(FOLDER_VARIABLE, "runs/histories")).absolute() / given
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -157,9 +171,12 @@ def read_manifest(path: str | Path) -> Manifest:
     Raises:
         MetalabError: there is none, or it is damaged or of another schema.
     """
-    file = Path(path) / MANIFEST
+    file = located(path) / MANIFEST
     if not file.is_file():
-        raise MetalabError(f"{path}: no recording is there; expected a folder with a {MANIFEST}")
+        raise MetalabError(
+            f"{path}: no recording is there, nor at {file.parent}; `metalab record FILE` makes those of a sweep "
+            "file, `metalab histories` lists what there is"
+        )
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         schema = content["schema"]

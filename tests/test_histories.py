@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from metalab.errors import MetalabError
 from metalab.histories import (
+    FOLDER_VARIABLE,
     MANIFEST,
     Histories,
     Manifest,
     improvement,
+    located,
     missing_parts,
     part_path,
     part_rows,
@@ -184,7 +186,7 @@ def test_an_incomplete_recording_is_refused_with_the_remedy(tmp_path: Path) -> N
 
 
 def test_damage_is_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(MetalabError, match=r"no recording is there"):
+    with pytest.raises(MetalabError, match=r"no recording is there.*metalab record FILE"):
         read_histories(tmp_path / "nowhere")
     folder = recorded(tmp_path, toy())
     part_path(folder, 0).write_bytes(b"PAR1 nonsense")
@@ -218,3 +220,10 @@ def test_arguments_out_of_range_are_refused(tmp_path: Path) -> None:
     folder = recorded(tmp_path, vectors, dataclasses.replace(MANIFEST_OF, observation_shape=(2,)))
     with pytest.raises(MetalabError, match=r"modulo=81 is for state indices"):
         read_histories(folder, modulo=81)
+
+
+def test_a_recording_is_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded(tmp_path / "sweep" / "toy", toy())
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    assert located("sweep/toy") == tmp_path / "sweep" / "toy"
+    assert_same(read_histories("sweep/toy"), toy())
