@@ -13,6 +13,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "q_learning": "inner_loops.q_learning:QLearning",
         "datarater": "inner_loops.datarater:DataRater",
         "in_context": "inner_loops.in_context:InContext",
+        "distillation": "inner_loops.distillation:Distillation",
     },
     "agent": {
         "symla": "inner_loops.agents.symla:SymLA",
@@ -108,6 +109,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "python": "inner_loops.data.corpora:PythonCorpus",
         "files": "inner_loops.data.corpora:FileCorpus",
     },
+    "histories": {"recorded": "inner_loops.data.recorded:Recorded"},
     "tokenizer": {
         "bytes": "inner_loops.data.tokenizers:Bytes",
         "byte_pairs": "inner_loops.data.tokenizers:BytePairs",

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from inner_loops.data.labelled import Labelled
-
 from inner_loops.networks.perceptron import Perceptron
 from inner_loops.networks.transformer import Transformer, check_heads
 from metalab.components import component, static

@@ -134,13 +134,16 @@ class TransformerAgent:
     def run(self, params: TransformerParams, percepts: Percept) -> Array:
         """See ``SequenceAgent``: every step sees the last ``context`` of the stream."""
         tokens = self._embedded(params, percepts)
-        features = self._stack.apply(params.stack, tokens.reshape(-1, self.width))
-        acted = features[self.tokens - 1 :: self.tokens]  # pyright: ignore[reportIndexIssue]
+        features = self._apply(params, tokens.reshape(-1, self.width))
+        acted = features[self.tokens - 1 :: self.tokens]
         return acted @ params.head + params.head_bias
 
     @property
     def _stack(self) -> CausalStack:
         return CausalStack(self.width, self.layers, self.heads, self.context * self.tokens, self.positions)
+
+    def _apply(self, params: TransformerParams, *args: Any, **how: Any) -> Any:
+        return self._stack.apply(params.stack, *args, **how)
 
     def _embedded(self, params: TransformerParams, percept: Percept) -> Array:
         """[..., n, D] tokens of steps ``[...]``."""
@@ -152,7 +155,7 @@ class TransformerAgent:
         """The memory and features [D] after the tokens [n, D] of a step."""
         features = tokens[-1]
         for token in tokens:
-            memory, features = self._stack.apply(params.stack, memory, token, method=CausalStack.step)  # pyright: ignore
+            memory, features = self._apply(params, memory, token, method=CausalStack.step)
         return memory, features
 
     def _reread(self, params: TransformerParams, memory: Window, tokens: Array) -> tuple[Window, Array]:
@@ -161,6 +164,6 @@ class TransformerAgent:
         window = jnp.where(full, jnp.roll(memory.tokens, -1, axis=0), memory.tokens)
         at = jnp.minimum(memory.steps, self.context - 1)
         window = window.at[at].set(tokens)  # what stands behind is not seen
-        features = self._stack.apply(params.stack, window.reshape(-1, self.width))
-        last = features[(at + 1) * self.tokens - 1]  # pyright: ignore[reportIndexIssue]
+        features = self._apply(params, window.reshape(-1, self.width))
+        last = features[(at + 1) * self.tokens - 1]
         return Window(window, memory.steps + 1), last

@@ -51,6 +51,7 @@ class CausalStack(nn.Module):
     positions: str
 
     def setup(self) -> None:
+        """The layers, see flax."""
         self.blocks = [Block(self.width, self.heads) for _ in range(self.layers)]
         self.norm = nn.RMSNorm()
 

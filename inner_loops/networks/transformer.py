@@ -70,6 +70,7 @@ class Block(nn.Module):
     dtype: Any = None
 
     def setup(self) -> None:
+        """The layers, see flax."""
         self.q, self.k, self.v, self.out = (self._dense(self.width) for _ in range(4))
         self.rise, self.fall = self._dense(4 * self.width), self._dense(self.width)
         self.attention_norm, self.norm = nn.RMSNorm(dtype=self.dtype), nn.RMSNorm(dtype=self.dtype)
@@ -86,7 +87,7 @@ class Block(nn.Module):
         if turned is not None:
             query, key = _rotated(query, turned), _rotated(key, turned)
         logits = jnp.einsum("shd,thd->hst", query, key) / jnp.sqrt(query.shape[-1])
-        weights = jax.nn.softmax(logits.astype(jnp.float32) + bias).astype(x.dtype)
+        weights = _softmax(logits, bias)
         return self._fed(x, jnp.einsum("hst,thd->shd", weights, value))
 
     def step(
@@ -108,7 +109,7 @@ class Block(nn.Module):
         keys, values = kept[0].at[slot].set(key), kept[1].at[slot].set(value)
         seen = keys if turned is None else _rotated(keys, turned)
         logits = jnp.einsum("hd,thd->ht", query, seen) / jnp.sqrt(query.shape[-1])
-        weights = jax.nn.softmax(logits.astype(jnp.float32) + bias).astype(x.dtype)
+        weights = _softmax(logits, bias)
         return self._fed(x, jnp.einsum("ht,thd->hd", weights, values)), (keys, values)
 
     def _projected(self, x: Array) -> tuple[Array, Array, Array]:
@@ -148,6 +149,12 @@ def rotations(positions: Array, size: int) -> Rotation:
 def distance_bias(distance: Array, slopes: Array) -> Array:
     """[H, ...] what is added to logits over a ``distance`` [...], for the heads' ``slopes`` [H]."""
     return -slopes.reshape(-1, *(1,) * distance.ndim) * jnp.abs(distance)
+
+
+def _softmax(logits: Array, bias: Array) -> Array:
+    """Weights over the last axis, computed in float32 at least."""
+    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return jax.nn.softmax(wide + bias).astype(logits.dtype)
 
 
 def _attention_bias(length: int, heads: int, causal: bool, locality: bool) -> Array:
