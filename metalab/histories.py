@@ -174,8 +174,8 @@ def read_manifest(path: str | Path) -> Manifest:
     file = located(path) / MANIFEST
     if not file.is_file():
         raise MetalabError(
-            f"{path}: no recording is there, nor at {file.parent}; `metalab record FILE` makes those of a sweep "
-            "file, `metalab histories` lists what there is"
+            f"{path}: no recording is there, nor at {file.parent}; `metalab record FILE` makes those of a "
+            "sweep file, `metalab histories` lists what there is"
         )
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
