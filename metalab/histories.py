@@ -32,7 +32,6 @@ __all__ = [
     "Manifest",
     "compact",
     "compact_reward",
-    "improvement",
     "located",
     "missing_parts",
     "part_path",
@@ -40,7 +39,10 @@ __all__ = [
     "read_histories",
     "read_manifest",
     "read_parts",
+    "recordings",
     "returns_of",
+    "tenths",
+    "use_root",
     "write_manifest",
     "write_part",
 ]
@@ -53,6 +55,8 @@ _NUMBERS = ("task", "seed", "length")
 _DTYPES = b"metalab.dtypes"
 _TENTHS = 10  # a history's first and last tenth say whether it improves
 _MOST_CACHED = 4  # readings that a process keeps
+
+_root = Path("runs")
 
 
 class Histories(NamedTuple):
@@ -155,14 +159,26 @@ def read_histories(
 
 
 def located(path: str | Path) -> Path:
-    """The folder of a recording: as given, else below ``$METALAB_HISTORIES`` (default: ``runs/histories``).
+    """The folder of a recording: as given, else below the folder of recordings.
 
     Sweep files name recordings in the second way, ``SWEEP/NAME``: what they say is the same on every machine.
     """
     given = Path(path)
-    if given.is_absolute() or (given / MANIFEST).is_file():
-        return given.absolute()
-    return Path(os.environ.get(FOLDER_VARIABLE, "runs/histories")).absolute() / given
+    return given.absolute() if given.is_absolute() or (given / MANIFEST).is_file() else recordings() / given
+
+
+def recordings() -> Path:
+    """The folder of recordings: ``$METALAB_HISTORIES``, else ``histories`` below this process's root."""
+    return Path(os.environ.get(FOLDER_VARIABLE) or _root / "histories").absolute()
+
+
+def use_root(root: Path) -> None:
+    """Makes ``root`` the folder below which this process finds its recordings; ``runs`` without it.
+
+    Components hold the names of recordings, not folders: where the root is must not make another point.
+    """
+    global _root
+    _root = root
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -289,13 +305,13 @@ def returns_of(histories: Histories) -> tuple[NDArray[np.float64], NDArray[np.in
     return found, count
 
 
-def improvement(histories: Histories) -> NDArray[np.float64]:
-    """[N] mean return of the last tenth of a history's episodes less that of the first tenth."""
+def tenths(histories: Histories) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """[N] mean returns of the first and of the last tenth of a history's episodes, at least one episode."""
     returns, count = returns_of(histories)
     sums = np.concatenate([np.zeros((len(count), 1)), np.cumsum(returns, axis=1)], axis=1)
     tenth = np.maximum(count // _TENTHS, 1)
     rows = np.arange(len(count))
-    return (sums[rows, count] - sums[rows, count - tenth] - sums[rows, tenth]) / tenth
+    return sums[rows, tenth] / tenth, (sums[rows, count] - sums[rows, count - tenth]) / tenth
 
 
 @functools.lru_cache(maxsize=_MOST_CACHED)
@@ -315,7 +331,8 @@ def _read(
         if modulo is not None:
             part = part._replace(obs=_remainder(folder, part.obs, modulo))
         if min_improvement is not None:
-            part = _rows(part, improvement(part) >= min_improvement)
+            begun, ended = tenths(part)
+            part = _rows(part, ended - begun >= min_improvement)
         if len(part.length):
             kept.append(_thinned(part, every, first, last))
     if not kept:

@@ -17,7 +17,6 @@ from metalab.histories import (
     MANIFEST,
     Histories,
     Manifest,
-    improvement,
     located,
     missing_parts,
     part_path,
@@ -25,6 +24,7 @@ from metalab.histories import (
     read_histories,
     read_manifest,
     returns_of,
+    tenths,
     write_manifest,
     write_part,
 )
@@ -128,7 +128,7 @@ def test_histories_that_do_not_improve_are_dropped(tmp_path: Path) -> None:
     reward = toy().reward.copy()
     reward[1] = 1
     histories = toy()._replace(reward=reward)
-    np.testing.assert_array_equal(improvement(histories), [8.0, 0.0, 8.0])
+    np.testing.assert_array_equal(tenths(histories), [[0.0, 2.0, 0.0], [8.0, 2.0, 8.0]])
     folder = recorded(tmp_path, histories)
     np.testing.assert_array_equal(read_histories(folder, min_improvement=8.0).task, [0, 2])
     with pytest.raises(MetalabError, match="none of 3 histories improves by 9"):

@@ -1,7 +1,7 @@
 """Dark Room: a room in which the agent sees where it is and not where the goal is (Laskin et al. 2022).
 
-arXiv:2210.14215: 9 x 9 cells, episodes of 20 steps from the centre, 1 for every step that ends at the goal; in
-the hard version 17 x 17 cells, and 1 once an episode. The actions are: stay, up, right, down, left.
+arXiv:2210.14215: 9 x 9 cells, episodes of 20 steps from the centre, 1 for every step that ends at the goal;
+in the hard version 17 x 17 cells, and 1 once an episode. The actions are: stay, up, right, down, left.
 
 **Not in the paper**: ``ends_when_paid``. Where a goal pays once, whether it has paid is not to be seen, and a
 table over cells cannot hold what follows; a source that learns one needs the episode to end there.

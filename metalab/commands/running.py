@@ -53,8 +53,10 @@ def _execute(arguments: argparse.Namespace, single: bool) -> int:
     spec = _load(arguments)
     from metalab.sweep.engine import Options, run_sweep
     from metalab.sweep.plan import check_spec, plan_points
+    from metalab.sweep.recording import record_all
     from metalab.tracking import address, redacted
 
+    record_all(spec, root)  # before anything asks what is in them
     check_spec(spec, plan_points(spec, single)[0])
     if not single and not arguments.fresh:
         _say_what_is_there(root, spec.name)

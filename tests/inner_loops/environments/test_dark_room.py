@@ -63,7 +63,7 @@ def test_the_optimum_of_the_room_by_hand():
     ids=["always", "random start", "once"],
 )
 def test_the_shortest_way_is_the_optimum(room: DarkRoom):
-    cells = np.arange(room.size**2)
+    cells = range(room.size**2)
     policies = np.stack([shortest_policy(room, cell) for cell in cells])
     found = jax.jit(jax.vmap(room.exact_return))(DarkRoomParams(jnp.asarray(cells)), jnp.asarray(policies))
     best = jax.vmap(room.optimal_return)(DarkRoomParams(jnp.asarray(cells)))
