@@ -24,6 +24,7 @@ from inner_loops.environments.rooms import (
     moved,
     next_cells,
     row_and_column,
+    towards,
 )
 from metalab.components import component, static
 
@@ -115,6 +116,10 @@ class DarkRoom(Environment[DarkRoomState, DarkRoomParams]):
 
         first = jax.lax.scan(backup, jnp.zeros(self.size**2, policy.dtype), length=self.horizon)[0]
         return self._mean_over_starts(first)
+
+    def expert_action(self, params: DarkRoomParams, state: DarkRoomState) -> Array:
+        """[] int32 the next move on a shortest way to the goal; there, to stay."""
+        return towards(self.size, state.cell, params.goal)
 
     def randomness(self, key: Array) -> tuple[tuple[()], Array]:
         """Nothing for a step; one uniform number for a beginning anywhere."""

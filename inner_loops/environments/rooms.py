@@ -7,7 +7,16 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-__all__ = ["NUM_MOVES", "beginning", "centre", "distances", "moved", "next_cells", "row_and_column"]
+__all__ = [
+    "NUM_MOVES",
+    "beginning",
+    "centre",
+    "distances",
+    "moved",
+    "next_cells",
+    "row_and_column",
+    "towards",
+]
 
 _MOVES = ((0, 0), (-1, 0), (0, 1), (1, 0), (0, -1))  # stay, up, right, down, left: rows and columns
 NUM_MOVES = len(_MOVES)
@@ -57,3 +66,8 @@ def distances(size: int, cell: Array) -> Array:
     rows, columns = row_and_column(size, jnp.arange(size**2))
     row, column = row_and_column(size, cell)
     return jnp.abs(rows - row) + jnp.abs(columns - column)
+
+
+def towards(size: int, cell: Array, target: Array) -> Array:
+    """[] int32 the first action that comes as near to ``target`` [] as one step can; on it, to stay."""
+    return jnp.argmin(distances(size, target)[jnp.asarray(next_cells(size))[cell]]).astype(jnp.int32)
