@@ -19,7 +19,6 @@ history does is given (``at_start``) instead of following from the draw.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, ClassVar
 
 import jax
@@ -120,8 +119,7 @@ class Distillation:
             which the likeliest action is the source's.
         """
         percepts = jax.vmap(jax.vmap(self._percept))(crops)
-        keys = jax.random.split(key, crops.action.shape[0])
-        logits = jax.vmap(functools.partial(logits_along, self.agent), (0, None, 0))(keys, meta, percepts)
+        logits = logits_along(self.agent, key, meta, percepts)
         log_probs = jax.nn.log_softmax(logits)
         taken = crops.action[..., None] == jnp.arange(logits.shape[-1])
         nll = -jnp.sum(jnp.where(taken, log_probs, 0.0), axis=-1)

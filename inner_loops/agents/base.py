@@ -81,18 +81,19 @@ class InContextAgent(Protocol):
 
 @runtime_checkable
 class SequenceAgent(InContextAgent, Protocol):
-    """An agent that can read a whole stream at once, which is how it is taught by recorded ones."""
+    """An agent that can read whole streams at once, which is how it is taught by recorded ones."""
 
     def run(self, params: PyTree, percepts: Percept) -> Array:
-        """Logits ``[T, A]`` of a newborn that hears percepts ``[T, ...]``, without any temperature.
+        """Logits ``[N, T, A]`` of N newborns that hear percepts ``[N, T, ...]``, without any temperature.
 
-        They are those of ``step`` in turn, to rounding.
+        They are those of ``step`` in turn, to rounding. Streams come together because the products with
+        weights are faster so than under ``vmap`` (``inner_loops.networks.transformer``).
         """
         ...
 
 
 def logits_along(agent: InContextAgent, key: Array, params: PyTree, percepts: Percept) -> Array:
-    """Logits ``[T, A]`` of a newborn agent that hears percepts ``[T, ...]``, at once where it can."""
+    """Logits ``[N, T, A]`` of newborn agents that hear percepts ``[N, T, ...]``, at once where they can."""
     if isinstance(agent, SequenceAgent):
         return agent.run(params, percepts)
     sizes = Sizes(percepts.obs.shape[-1], percepts.action.shape[-1])
@@ -100,4 +101,7 @@ def logits_along(agent: InContextAgent, key: Array, params: PyTree, percepts: Pe
     def hear(memory: PyTree, percept: Percept) -> tuple[PyTree, Array]:
         return agent.step(params, memory, percept)
 
-    return jax.lax.scan(hear, agent.init_memory(key, params, sizes), percepts)[1]
+    def one(key: Array, percepts: Percept) -> Array:
+        return jax.lax.scan(hear, agent.init_memory(key, params, sizes), percepts)[1]
+
+    return jax.vmap(one)(jax.random.split(key, percepts.reward.shape[0]), percepts)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -81,5 +82,5 @@ class RecurrentAgent:
         """See ``SequenceAgent``."""
         inputs = jnp.concatenate(heard(percepts, self.factors), axis=-1)
         reset = jnp.zeros(percepts.reward.shape, bool)
-        features = self.core.run(params.core, self.core.empty(), inputs, reset)[1]
-        return features @ params.head + params.head_bias
+        run = jax.vmap(self.core.run, in_axes=(None, None, 0, 0))
+        return run(params.core, self.core.empty(), inputs, reset)[1] @ params.head + params.head_bias

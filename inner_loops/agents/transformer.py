@@ -134,8 +134,9 @@ class TransformerAgent:
     def run(self, params: TransformerParams, percepts: Percept) -> Array:
         """See ``SequenceAgent``: every step sees the last ``context`` of the stream."""
         tokens = self._embedded(params, percepts)
-        features = self._apply(params, tokens.reshape(-1, self.width))
-        acted = features[self.tokens - 1 :: self.tokens]
+        streams = percepts.reward.shape[0]
+        features = self._apply(params, tokens.reshape(streams, -1, self.width))
+        acted = features[:, self.tokens - 1 :: self.tokens]
         return acted @ params.head + params.head_bias
 
     @property

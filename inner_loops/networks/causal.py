@@ -56,8 +56,8 @@ class CausalStack(nn.Module):
         self.norm = nn.RMSNorm()
 
     def __call__(self, x: Array) -> Array:
-        """[S, width] to [S, width]."""
-        place = jnp.arange(x.shape[0])
+        """[..., S, width] to [..., S, width]."""
+        place = jnp.arange(x.shape[-2])
         distance = place[:, None] - place[None, :]
         bias = self._bias(distance, (distance >= 0) & (distance < self.context))
         turned = self._turned(place)

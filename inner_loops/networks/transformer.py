@@ -78,17 +78,21 @@ class Block(nn.Module):
     def __call__(self, x: Array, bias: Array, turned: Rotation | None) -> Array:
         """All positions at once.
 
+        Several streams are better given together than mapped over: the gradient of a weight is then one
+        product over all their positions, which on a CPU takes a third of the time of a batched one.
+
         Args:
-            x: [S, width].
+            x: [..., S, width].
             bias: [H, S, S], added to the logit of a position looking at another.
             turned: what each position's queries and keys are rotated by; None: they are not.
         """
         query, key, value = self._projected(x)
         if turned is not None:
             query, key = _rotated(query, turned), _rotated(key, turned)
-        logits = jnp.einsum("shd,thd->hst", query, key) / jnp.sqrt(query.shape[-1])
-        weights = _softmax(logits, bias)
-        return self._fed(x, jnp.einsum("hst,thd->shd", weights, value))
+        logits = jnp.einsum("...shd,...thd->...hst", query, key) / jnp.sqrt(query.shape[-1])
+        weights, total = _weights(logits, bias)
+        mixed = jnp.einsum("...hst,...thd->...shd", weights, value)
+        return self._fed(x, mixed / jnp.swapaxes(total, -1, -2)[..., None])
 
     def step(
         self, x: Array, kept: KeysAndValues, slot: Array, bias: Array, turned: Rotation | None
@@ -109,19 +113,20 @@ class Block(nn.Module):
         keys, values = kept[0].at[slot].set(key), kept[1].at[slot].set(value)
         seen = keys if turned is None else _rotated(keys, turned)
         logits = jnp.einsum("hd,thd->ht", query, seen) / jnp.sqrt(query.shape[-1])
-        weights = _softmax(logits, bias)
-        return self._fed(x, jnp.einsum("ht,thd->hd", weights, values)), (keys, values)
+        weights, total = _weights(logits, bias)
+        return self._fed(x, jnp.einsum("ht,thd->hd", weights, values) / total[:, None]), (keys, values)
 
     def _projected(self, x: Array) -> tuple[Array, Array, Array]:
-        """Query, key and value [S, H, d] of [S, width]."""
-        normed = self.attention_norm(x)
-        shape = (x.shape[0], self.heads, self.width // self.heads)
+        """Query, key and value [..., S, H, d] of [..., S, width]."""
+        normed = self.attention_norm(x.reshape(-1, self.width))
+        shape = (*x.shape[:-1], self.heads, self.width // self.heads)
         return tuple(project(normed).reshape(shape) for project in (self.q, self.k, self.v))  # pyright: ignore
 
     def _fed(self, x: Array, mixed: Array) -> Array:
         """[..., width] with what the attention mixed [..., H, d] and the feed-forward added."""
-        x = x + self.out(mixed.reshape(x.shape))
-        return x + self.fall(nn.gelu(self.rise(self.norm(x))))
+        rows = x.reshape(-1, self.width)
+        rows = rows + self.out(mixed.reshape(rows.shape))
+        return (rows + self.fall(nn.gelu(self.rise(self.norm(rows))))).reshape(x.shape)
 
     def _dense(self, size: int) -> nn.Dense:
         return nn.Dense(size, use_bias=False, dtype=self.dtype)
@@ -151,10 +156,14 @@ def distance_bias(distance: Array, slopes: Array) -> Array:
     return -slopes.reshape(-1, *(1,) * distance.ndim) * jnp.abs(distance)
 
 
-def _softmax(logits: Array, bias: Array) -> Array:
-    """Weights over the last axis, computed in float32 at least."""
-    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    return jax.nn.softmax(wide + bias).astype(logits.dtype)
+def _weights(logits: Array, bias: Array) -> tuple[Array, Array]:
+    """Weights [..., S, T] of a softmax over T and their sums [..., S], by which the mixture is divided.
+
+    Dividing what was mixed spares two passes over the weights; they are computed in float32 at least.
+    """
+    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32)) + bias
+    weights = jnp.exp(wide - jax.lax.stop_gradient(jnp.max(wide, axis=-1, keepdims=True)))
+    return weights.astype(logits.dtype), jnp.sum(weights, axis=-1).astype(logits.dtype)
 
 
 def _attention_bias(length: int, heads: int, causal: bool, locality: bool) -> Array:
@@ -167,7 +176,7 @@ def _attention_bias(length: int, heads: int, causal: bool, locality: bool) -> Ar
 
 
 def _rotated(x: Array, turned: Rotation) -> Array:
-    """[S, H, d] with the pairs (x_i, x_{i + d/2}) turned by each position's angles."""
+    """[..., S, H, d] with the pairs (x_i, x_{i + d/2}) turned by each position's angles."""
     cos, sin = (part[:, None].astype(x.dtype) for part in turned)
     half = x.shape[-1] // 2
     first, second = x[..., :half], x[..., half:]

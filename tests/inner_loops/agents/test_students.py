@@ -31,6 +31,12 @@ STUDENTS = {
 }
 
 
+@jax.jit
+def read(agent, params, stream):
+    """[T, A] logits of one stream read at once."""
+    return agent.run(params, jax.tree.map(lambda leaf: leaf[None], stream))[0]
+
+
 def drawn_params(agent, sizes=SIZES, seed=0):
     """Parameters with a head that says something."""
     params = agent.init_params(jax.random.key(seed), sizes)
@@ -42,7 +48,7 @@ def test_steps_with_a_memory_are_the_whole_stream_at_once(name):
     agent = STUDENTS[name]
     params = drawn_params(agent)
     stream = percepts(jax.random.key(2), SIZES, STEPS)
-    whole = jax.jit(agent.run)(params, stream)
+    whole = read(agent, params, stream)
     np.testing.assert_allclose(born_logits(agent, params, stream), whole, atol=1e-5)
     assert np.std(np.asarray(whole), axis=0).min() > 1e-2  # or the agreement would say nothing
 
@@ -53,10 +59,9 @@ def test_a_reread_window_is_the_stream_of_its_steps_alone(positions):
     params = drawn_params(agent)
     stream = percepts(jax.random.key(2), SIZES, STEPS)
     lived = np.asarray(born_logits(agent, params, stream))
-    run = jax.jit(agent.run)
     for end in (2, 4, STEPS):  # before the window is full, when it is, and after it has slid
         alone = jax.tree.map(lambda leaf, end=end: leaf[max(0, end - 4) : end], stream)
-        np.testing.assert_allclose(lived[end - 1], run(params, alone)[-1], atol=1e-5)
+        np.testing.assert_allclose(lived[end - 1], read(agent, params, alone)[-1], atol=1e-5)
 
 
 def test_what_lies_beyond_every_layers_context_is_forgotten():
@@ -64,11 +69,10 @@ def test_what_lies_beyond_every_layers_context_is_forgotten():
     agent = SMALL(layers=2)
     params = drawn_params(agent)
     stream = percepts(jax.random.key(2), SIZES, 8)
-    run = jax.jit(agent.run)
-    plain = np.asarray(run(params, stream))
+    plain = np.asarray(read(agent, params, stream))
     for step, seen in ((0, False), (1, True)):
         other = stream._replace(reward=stream.reward.at[step].add(3.0))
-        assert bool(np.abs(np.asarray(run(params, other))[-1] - plain[-1]).max() > 1e-6) == seen
+        assert bool(np.abs(np.asarray(read(agent, params, other))[-1] - plain[-1]).max() > 1e-6) == seen
 
 
 def test_no_step_hears_what_comes_after_it():
@@ -76,22 +80,22 @@ def test_no_step_hears_what_comes_after_it():
     params = drawn_params(agent)
     stream = percepts(jax.random.key(2), SIZES, 6)
     later = jax.tree.map(lambda leaf: leaf.at[4:].set(1), stream)
-    run = jax.jit(agent.run)
-    np.testing.assert_allclose(run(params, later)[:4], run(params, stream)[:4], atol=1e-6)
+    np.testing.assert_allclose(read(agent, params, later)[:4], read(agent, params, stream)[:4], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["alibi", "s5"])
 def test_a_newborns_policy_is_uniform(name):
     agent = STUDENTS[name]
     stream = percepts(jax.random.key(2), SIZES)
-    assert not np.asarray(agent.run(agent.init_params(jax.random.key(0), SIZES), stream)).any()
+    assert not np.asarray(read(agent, agent.init_params(jax.random.key(0), SIZES), stream)).any()
 
 
 def test_an_agent_without_a_way_to_read_at_once_reads_in_turn():
     agent = MetaRNN(hidden_size=4)
     params = agent.init_params(jax.random.key(0), SIZES)
     stream = percepts(jax.random.key(1), SIZES)
-    along = logits_along(agent, jax.random.key(0), params, stream)
+    several = jax.tree.map(lambda leaf: jnp.stack([leaf, 0 * leaf]), stream)
+    along = logits_along(agent, jax.random.key(0), params, several)[0]
     np.testing.assert_allclose(along, born_logits(agent, params, stream), atol=1e-6)
 
 
