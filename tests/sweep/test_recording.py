@@ -183,6 +183,27 @@ def test_what_cannot_be_recorded_is_refused(file: Path, tmp_path: Path) -> None:
         record_all(spec, tmp_path, progress=False)
 
 
+@pytest.mark.parametrize(
+    "inner",
+    [
+        "{kind: actor_critic, network: {kind: tabular}, num_envs: 2}",
+        "{kind: ppo, network: {kind: tabular}, num_envs: 2, rollout_length: 4}",
+        "{kind: recurrent_ppo, num_envs: 2, rollout_length: 4, minibatches: 1}",
+        "{kind: dqn, num_envs: 2, capacity: 64, warmup: 8, batch_size: 4}",
+        "{kind: noised_expert}",
+        "{kind: in_context, agent: {kind: ucb1}}",
+        "{kind: in_context, agent: {kind: thompson}}",
+        "{kind: in_context, agent: {kind: symla, hidden_size: 2}}",
+    ],
+)
+def test_every_learner_with_discrete_actions_can_be_a_source(file: Path, inner: str) -> None:
+    coordinates = ["+record.source.tasks={observation: coordinates}"] if "dqn" in inner else []
+    spec = load(file, [f"record.source.inner={inner}", *coordinates])
+    manifest = recording._manifest(spec.recordings[0])
+    assert manifest.observation_shape == ((2,) if coordinates else ())
+    assert (manifest.num_actions, manifest.steps % 3) == (5, 0)
+
+
 def test_the_commands_record_and_tell(
     file: Path, recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
