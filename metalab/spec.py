@@ -162,6 +162,8 @@ class Recording:
         seeds: lives on each of them.
         updates: inner updates of a life.
         seed: tasks and lives are drawn from it alone.
+        meta: run whose meta-parameters the source has; None: as they are initialised.
+        meta_seed: which of that run's meta-seeds.
         settings: all of that as plain data; with other settings it is another recording.
     """
 
@@ -173,6 +175,8 @@ class Recording:
     seeds: int
     updates: int
     seed: int
+    meta: str | None
+    meta_seed: int
     settings: Mapping[str, Any]
 
     @property

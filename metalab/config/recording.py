@@ -27,6 +27,8 @@ class RecordSection:
     seeds: int = static(1, doc="lives on each task", at_least=1)
     seed: int = static(0, doc="tasks and lives are drawn from it alone", at_least=0)
     path: str = static(doc="folder below the folder of recordings")
+    meta: str | None = static(None, doc="run whose meta-parameters the source has; null: as initialised")
+    meta_seed: int = static(0, doc="which of that run's meta-seeds", at_least=0)
 
 
 def read_recordings(config: Mapping[str, Any], sweep: str) -> dict[str, dict[str, Any]]:
@@ -102,7 +104,7 @@ def build_recording(name: str, section: Mapping[str, Any], tasks: Mapping[str, A
     if count is None:
         kind = to_config(built, "tasks")["kind"]
         raise ConfigError(f"{where}.count", f"required and not given: {kind} has no end of tasks")
-    numbers = {key: section[key] for key in ("seeds", "updates", "seed")}
+    numbers = {key: section[key] for key in ("seeds", "updates", "seed", "meta", "meta_seed")}
     world = () if "environment" in section["inner"] else ("environment",)
     settings = {
         "inner": to_config(inner, "inner", leave_out=world),

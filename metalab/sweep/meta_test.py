@@ -24,7 +24,7 @@ from metalab.sweep.program import Compiler, lane_keys
 from metalab.sweep.records import interval, interval_rows, load_meta_params
 from metalab.tracking import Handle, Store, address, check_address, client_of, redacted
 
-__all__ = ["evaluate_run", "find_run"]
+__all__ = ["evaluate_run", "find_run", "learned_meta"]
 
 Curves = Mapping[str, np.ndarray]
 
@@ -66,6 +66,29 @@ def evaluate_run(run_id: str, task_names: Sequence[str], root: Path) -> list[dic
             rows += _evaluate(store, run, folder, where, compiler, last)
         store.artifact(run.run_id, folder / "evaluation.parquet")
     return rows
+
+
+def learned_meta(given: str, root: Path, template: Any, where: str) -> Any:
+    """The meta-parameters of a run, leaves ``[S, ...]``.
+
+    Args:
+        given: the run's id or its name.
+        root: folder of the store.
+        template: shapes and dtypes of one seed's.
+        where: what asks, for errors.
+
+    Raises:
+        MetalabError: there is no such run, it has none, or they are those of another learner.
+    """
+    run, experiment = find_run(given, root)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(Store(root, experiment).client.download_artifacts(run.run_id, "", name))
+        if not (folder / "meta_params.npz").exists():
+            raise MetalabError(f"{where}: run {given} has none: only a point that finished has some")
+        try:
+            return load_meta_params(folder, template)
+        except ValueError as error:
+            raise MetalabError(f"{where}: run {given}: {error}") from error
 
 
 def find_run(given: str, root: Path) -> tuple[Handle, str]:

@@ -43,6 +43,7 @@ from metalab.protocols import PyTree, StepOut
 from metalab.spec import Recording, SweepSpec
 from metalab.sweep.guard import StopRequest, SweepStopped, sweep_lock
 from metalab.sweep.lives import set_tasks
+from metalab.sweep.meta_test import learned_meta
 from metalab.sweep.program import Compiler
 from metalab.tracking import flatten
 
@@ -104,7 +105,7 @@ def record_all(
             folder = recordings() / known[name].path
             folders.append(folder)
             try:
-                _record(known[name], folder, compiler, speaker, stop, fresh)
+                _record(known[name], folder, root, compiler, speaker, stop, fresh)
             except SweepStopped as stopped:
                 speaker.say(f"record {name}: stopped; {provenance.command_to_go_on()} goes on")
                 raise SystemExit(stopped.exit_code) from None
@@ -112,7 +113,13 @@ def record_all(
 
 
 def _record(
-    recording: Recording, folder: Path, compiler: Compiler, progress: Progress, stop: StopRequest, fresh: bool
+    recording: Recording,
+    folder: Path,
+    root: Path,
+    compiler: Compiler,
+    progress: Progress,
+    stop: StopRequest,
+    fresh: bool,
 ) -> None:
     """Records the parts that are missing."""
     if fresh and (folder / MANIFEST).is_file():
@@ -126,7 +133,7 @@ def _record(
     with sweep_lock(folder, "recording"):
         if not (folder / MANIFEST).is_file():
             write_manifest(folder, wanted)
-        source = _Source(recording, wanted, compiler)
+        source = _Source(recording, wanted, compiler, _meta_parameters(recording, root))
         begun = spoken = time.monotonic()
         missing = missing_parts(folder, wanted)
         progress.say(f"record {recording.name}: {wanted.histories} histories of {wanted.steps} steps")
@@ -153,14 +160,13 @@ class _Source:
         recording: what is recorded.
         manifest: its sizes.
         compiler: of the program.
+        meta: the source's meta-parameters.
     """
 
-    def __init__(self, recording: Recording, manifest: Manifest, compiler: Compiler) -> None:
+    def __init__(self, recording: Recording, manifest: Manifest, compiler: Compiler, meta: PyTree) -> None:
         self._recording, self._manifest, self._compiler = recording, manifest, compiler
-        inner = as_arrays(recording.inner)
-        meta = jax.jit(inner.init_meta)(jax.random.key(recording.seed))
         # Every lane gets the learner and the meta-parameters whole: there is one of them.
-        self._leaves, self._structure = jax.tree.flatten((inner, meta))
+        self._leaves, self._structure = jax.tree.flatten((as_arrays(recording.inner), meta))
         draw = jax.jit(set_tasks, static_argnums=(1, 2))
         drawn = draw(as_arrays(recording.tasks), recording.count, recording.seed)
         self._tasks = jax.tree.map(np.asarray, drawn)
@@ -215,6 +221,28 @@ def _live(task: PyTree, number: Array, life: Array, *rest: Any) -> Stream:
     state = inner.init(birth_key, meta, task)
     stream = unroll(_First(inner), live_key, meta, state, updates)[1].record  # pyright: ignore
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), stream)
+
+
+def _meta_parameters(recording: Recording, root: Path) -> PyTree:
+    """The source's meta-parameters: as initialised, or those that a run of the store has learned.
+
+    Raises:
+        MetalabError: there is no such run or seed, or its learner was another one.
+    """
+    init = as_arrays(recording.inner).init_meta
+    if recording.meta is None:
+        return jax.jit(init)(jax.random.key(recording.seed))
+    where = f"record.{recording.name}.meta"
+    template = jax.eval_shape(init, jax.random.key(0))
+    if not jax.tree.leaves(template):
+        raise MetalabError(f"{where}: {type(recording.inner).__name__} has no meta-parameters; leave it out")
+    learned = learned_meta(recording.meta, root, template, where)
+    seeds = jax.tree.leaves(learned)[0].shape[0]
+    if recording.meta_seed >= seeds:
+        raise MetalabError(
+            f"{where}_seed: got {recording.meta_seed}; run {recording.meta} has the seeds 0 to {seeds - 1}"
+        )
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf[recording.meta_seed]), learned)
 
 
 def _manifest(recording: Recording) -> Manifest:

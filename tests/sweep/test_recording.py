@@ -181,6 +181,29 @@ def test_what_cannot_be_recorded_is_refused(file: Path, tmp_path: Path) -> None:
     spec = load(file, [*continuous, "record.source.inner={kind: d4pg, num_envs: 1, rollout_length: 2}"])
     with pytest.raises(MetalabError, match=r"record.source.inner: D4PG reports no transitions"):
         record_all(spec, tmp_path, progress=False)
+    with pytest.raises(MetalabError, match=r"record.source.meta: QLearning has no meta-parameters"):
+        record_all(load(file, ["+record.source.meta=abc"]), tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        "{kind: actor_critic, network: {kind: tabular}, num_envs: 2}",
+        "{kind: ppo, network: {kind: tabular}, num_envs: 2, rollout_length: 4}",
+        "{kind: recurrent_ppo, num_envs: 2, rollout_length: 4, minibatches: 1}",
+        "{kind: dqn, num_envs: 2, capacity: 64, warmup: 8, batch_size: 4}",
+        "{kind: noised_expert}",
+        "{kind: in_context, agent: {kind: ucb1}}",
+        "{kind: in_context, agent: {kind: thompson}}",
+        "{kind: in_context, agent: {kind: symla, hidden_size: 2}}",
+    ],
+)
+def test_every_learner_with_discrete_actions_can_be_a_source(file: Path, inner: str) -> None:
+    coordinates = ["+record.source.tasks={observation: coordinates}"] if "dqn" in inner else []
+    spec = load(file, [f"record.source.inner={inner}", *coordinates])
+    manifest = recording._manifest(spec.recordings[0])
+    assert manifest.observation_shape == ((2,) if coordinates else ())
+    assert (manifest.num_actions, manifest.steps % 3) == (5, 0)
 
 
 def test_the_commands_record_and_tell(
@@ -201,6 +224,33 @@ def test_the_commands_record_and_tell(
     assert "there is no recording 'sauce'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_source_may_have_learned_meta_parameters(tmp_path: Path) -> None:
+    """LPG agents with the rule of a finished run live other lives than with a fresh rule."""
+    text = FILE.replace(
+        "kind: q_learning, num_envs: 2, rollout_length: 6, initial_spread: 0.5", _LPG
+    ).replace("{kind: actor_critic, network: {kind: tabular}, num_envs: 2}", f"{{{_LPG}}}")
+    file = tmp_path / "toy.yaml"
+    file.write_text(text)
+    assert main(["run", str(file), "--root", str(tmp_path), *_META_GRADIENT]) == 0
+    from metalab.tracking import client_of
+
+    store = client_of(tmp_path)
+    experiments = [experiment.experiment_id for experiment in store.search_experiments()]
+    run = store.search_runs(experiments, "tags.`metalab.kind` = 'point'")[0].info.run_id
+    fresh = tmp_path / "histories" / "toy" / "source"
+    with_run = load(file, [f"+record.source.meta={run}", "+record.source.path=toy/learned"])
+    (learned,) = record_all(with_run, tmp_path, progress=False)
+    assert np.any(read_histories(learned).action != read_histories(fresh).action)
+    with pytest.raises(
+        MetalabError, match=r"record.source.meta_seed: got 1, and run .* has the seeds 0 to 0"
+    ):
+        seed = ["+record.source.meta_seed=1", "+record.source.path=toy/none"]
+        record_all(load(file, [f"+record.source.meta={run}", *seed]), tmp_path, progress=False)
+
+
+_LPG = "kind: actor_critic, rule: {kind: lpg, hidden_size: 4}, network: {kind: tabular}, num_envs: 2"
+_META_GRADIENT = ["outer={kind: meta_gradient, num_slots: 2, truncation: 2}"]
 _KILLED = """
 import sys
 from pathlib import Path
