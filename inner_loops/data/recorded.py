@@ -45,7 +45,7 @@ class Recorded:
     """A recording of `metalab record`, whole or thinned."""
 
     path: str = static("", doc="name of a recording in this file, SWEEP/NAME, or a folder")
-    part: str = static("train", doc="of the tasks that it must be of; empty: any")
+    part: str = static("train", doc="of the tasks that it must be of, where they have parts; empty: any")
     every: int = static(1, doc="keep each k-th episode", at_least=1)
     first: float = static(
         0.0, doc="keep the episodes from this share of a history on", at_least=0.0, at_most=1.0
@@ -67,9 +67,9 @@ class Recorded:
         if not self.path:
             raise MetalabError("histories.path: not given; name a recording of the file's `record:` section")
         manifest = read_manifest(self.path)
-        if self.part and manifest.split != self.part:
+        if self.part and manifest.split not in ("", self.part):
             raise MetalabError(
-                f"histories: {self.path} was recorded on part {manifest.split or 'unknown'!r} of its tasks, "
+                f"histories: {self.path} was recorded on part {manifest.split!r} of its tasks, "
                 f"and part={self.part!r} is asked for; record that part, or set histories.part"
             )
         return manifest
