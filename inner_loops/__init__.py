@@ -118,6 +118,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "python": "inner_loops.data.corpora:PythonCorpus",
         "files": "inner_loops.data.corpora:FileCorpus",
     },
+    "demonstration": {"life": "inner_loops.prompts:Demonstration"},
     "histories": {"recorded": "inner_loops.data.recorded:Recorded"},
     "tokenizer": {
         "bytes": "inner_loops.data.tokenizers:Bytes",

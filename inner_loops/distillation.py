@@ -30,6 +30,7 @@ from inner_loops.agents.base import InContextAgent, Percept, logits_along
 from inner_loops.agents.transformer import TransformerAgent
 from inner_loops.data.recorded import Crops, HistorySource, Recorded, draw_crops, draw_crops_on_host
 from inner_loops.in_context import InContext, LifeState
+from inner_loops.prompts import Demonstration
 from metalab.components import component, number, part, static
 from metalab.errors import MetalabError
 from metalab.histories import Histories
@@ -57,6 +58,10 @@ class Distillation:
         0.1, doc="share of the crops that begin where a history does", at_least=0.0, at_most=1.0
     )
 
+    demonstration: Demonstration | None = part(
+        None, doc="what it has heard before its life; null: nothing", group="demonstration"
+    )
+
     @property
     def steps_per_update(self) -> int:
         """Environment steps of one inner update, T."""
@@ -67,8 +72,12 @@ class Distillation:
         return self._life.init_meta(key)
 
     def init(self, key: Array, meta: PyTree, task: Task) -> LifeState:
-        """A newborn student, its context empty; ``task.params`` is an ``AgentTask``."""
-        return self._life.init(key, meta, task)
+        """A newborn student, its context empty but for a demonstration; ``task.params``: ``AgentTask``."""
+        if self.demonstration is None:
+            return self._life.init(key, meta, task)
+        birth_key, demonstration_key = jax.random.split(key)
+        born = self._life.init(birth_key, meta, task)
+        return self.demonstration.told(demonstration_key, self._life, meta, born, task)
 
     def step(self, key: Array, meta: PyTree, state: LifeState, batch: PyTree) -> tuple[LifeState, StepOut]:
         """``T`` steps of perceiving, acting and being paid."""

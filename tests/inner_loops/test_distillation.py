@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inner_loops.agents.bandits import ThompsonSampling
+from inner_loops.agents.bandits import ThompsonSampling, Uniform
 from inner_loops.agents.transformer import TransformerAgent
 from inner_loops.data.recorded import Recorded, draw_crops
 from inner_loops.distillation import Distillation
 from inner_loops.environments.bernoulli_bandit import BernoulliBandit
 from inner_loops.in_context import InContext
+from inner_loops.prompts import Demonstration
 from inner_loops.tasks.bernoulli_bandits import BernoulliBandits
 from metalab.components import as_arrays
 from metalab.contracts import ContractError, check_inner, check_outer
@@ -140,6 +141,22 @@ def test_a_life_is_scored_by_its_episodes(recording):
     np.testing.assert_allclose(
         inner.assess(jax.random.key(0), meta, state)["return"], chances.mean(), rtol=1e-6
     )
+
+
+def test_a_demonstration_is_heard_before_birth(recording):
+    """Two updates of three pulls of a uniform choice, of which the last three are heard."""
+    demonstrator = InContext(agent=Uniform(), rollout_length=3)
+    inner = learner(recording, demonstration=Demonstration(by=demonstrator, updates=2, heard=1))
+    meta, task = inner.init_meta(jax.random.key(0)), BANDITS.sample(jax.random.key(2))
+    state = inner.init(jax.random.key(1), meta, task)
+    assert int(state.memory.length) == 3  # steps that were kept
+    assert int(state.life.steps) == 0  # nothing was lived
+    assert bool(state.done)
+    assert 0 <= int(state.action) < ACTIONS
+    unprompted = dataclasses.replace(inner, demonstration=None).init(jax.random.key(1), meta, task)
+    assert jax.tree.structure(state) == jax.tree.structure(unprompted)
+    with pytest.raises(ValueError, match="heard=3 is more than its updates=2"):
+        Demonstration(by=demonstrator, updates=2, heard=3)
 
 
 @pytest.mark.parametrize(
