@@ -23,14 +23,14 @@ from metalab.optimizers import Adam
 from outer_loops.meta_gradient import MetaGradient
 from tests.history_toys import write_recording
 
-SIZE, EPISODE, EPISODES, LIVES = 5, 8, 150, 12
-TRAIN = DarkRooms(size=SIZE, horizon=EPISODE, held_out=5)
-HELD_OUT = DarkRooms(size=SIZE, horizon=EPISODE, held_out=5, part="held_out")
-UPDATES = 400
+SIZE, EPISODE, EPISODES, LIVES = 7, 15, 250, 12
+TRAIN = DarkRooms(size=SIZE, horizon=EPISODE, held_out=9)
+HELD_OUT = DarkRooms(size=SIZE, horizon=EPISODE, held_out=9, part="held_out")
+UPDATES = 500
 
 
 def recorded(folder: Path) -> Recorded:
-    """Twelve lives of Q-learning on each of the 20 goals."""
+    """Twelve lives of Q-learning on each of the 40 goals."""
     source: Any = as_arrays(
         QLearning(
             environment=TRAIN.environment,
@@ -64,17 +64,17 @@ def recorded(folder: Path) -> Recorded:
         seed=np.arange(count, dtype=np.int32) // TRAIN.num_tasks,
     )
     write_recording(folder, histories, num_actions=5, num_states=SIZE**2, horizon=EPISODE)
-    return Recorded(path=str(folder), every=10)
+    return Recorded(path=str(folder), every=16)
 
 
 @pytest.mark.slow
 def test_a_student_learns_in_context_on_goals_that_it_has_never_met(tmp_path: Path) -> None:
     inner = Distillation(
-        agent=TransformerAgent(width=32, heads=2, context=40, factors=(SIZE, SIZE), temperature=0.5),
+        agent=TransformerAgent(width=32, heads=2, context=75, factors=(SIZE, SIZE), temperature=0.5),
         histories=recorded(tmp_path),
         environment=TRAIN.environment,
         rollout_length=EPISODE,
-        window=40,
+        window=75,
         batch_size=32,
     )
     optimizer = Adam(learning_rate=3e-3, warmup_steps=50.0, decay_steps=float(UPDATES), max_grad_norm=1.0)
