@@ -89,7 +89,7 @@ def test_a_source_is_shown_with_its_longer_life_where_the_tasks_are_the_same() -
 
 def test_the_optimum_is_that_of_the_same_tasks() -> None:
     data = sweep()
-    np.testing.assert_allclose(optimum_of(data, "greedy"), [8.0, 16.0])
+    np.testing.assert_allclose(np.asarray(optimum_of(data, "greedy")), [8.0, 16.0])
     assert optimum_of(data, "train") is None
     assert "of_optimum" not in student_table(data, "train")
 

@@ -87,7 +87,7 @@ def test_a_student_learns_in_context_on_goals_that_it_has_never_met(tmp_path: Pa
     state, metrics = jax.jit(lambda state: jax.lax.scan(train, state, keys))(outer.init(jax.random.key(2)))
     end = jax.tree.map(lambda leaf: float(jnp.mean(leaf[-50:])), metrics)
     assert end["inner/nll_last"] < end["inner/nll_first"] - 0.1  # the context tells something
-    student, tasks = outer.inner, HELD_OUT.sample_set(jax.random.key(3), 40)
+    student, tasks = as_arrays(inner), HELD_OUT.sample_set(jax.random.key(3), 40)
 
     def live(task: Any, key: jax.Array) -> jax.Array:
         born = student.init(key, state.meta, task)
