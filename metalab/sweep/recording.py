@@ -99,6 +99,8 @@ def record_all(
     for name in names:
         if name not in known:
             raise MetalabError(f"{spec.path}: record: there is no {name!r}; {nearest(name, known)}")
+    if not known:
+        return []
     speaker, compiler, folders = Progress(progress), Compiler(), []
     with StopRequest().listening() as stop:
         for name in names or known:
