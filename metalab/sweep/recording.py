@@ -128,9 +128,12 @@ def _record(
         shutil.rmtree(folder)
     wanted = _manifest(recording)
     if (folder / MANIFEST).is_file():
+        code = wanted.origin.get("digest")
         wanted = _admitted(folder, wanted)
         if not missing_parts(folder, wanted):
             return
+        if wanted.origin.get("digest") != code:
+            progress.say(f"record {recording.name}: the code has changed since this recording began")
     folder.mkdir(parents=True, exist_ok=True)
     with sweep_lock(folder, "recording"):
         if not (folder / MANIFEST).is_file():

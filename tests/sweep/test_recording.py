@@ -224,6 +224,8 @@ def test_the_commands_record_and_tell(
     assert table[1].split()[:6] == ["toy-smoke/source", "q_learning", "train", "6", "6", "18"]
     assert main(["histories", "source", *root]) == 0
     assert "rollout_length: 6" in capsys.readouterr().out
+    assert main(["histories", str(recorded), *root]) == 0
+    assert "toy/source" in capsys.readouterr().out
     assert main(["histories", "sauce", *root]) == 2
     assert "there is no recording 'sauce'" in capsys.readouterr().err
 
