@@ -67,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("plan", help="what a sweep file would run, and what it needs")
     _add_file(command)
     command.add_argument("--compile", action="store_true", help="compile, and say the memory XLA needs")
+    text = "folder below which recordings lie (default: ./runs)"
+    command.add_argument("--root", type=Path, default=Path("runs"), metavar="DIR", help=text)
     command.set_defaults(command=running.plan)
 
     command = commands.add_parser("run", help="one point: a sweep file's own values, its search left aside")

@@ -22,8 +22,8 @@ def record(arguments: argparse.Namespace) -> int:
     from metalab.errors import MetalabError
     from metalab.sweep.recording import record_all
 
-    names = [word for word in arguments.overrides if "=" not in word]
-    overrides = [word for word in arguments.overrides if "=" in word]
+    overrides = [word for word in arguments.overrides if "=" in word or word.startswith("~")]
+    names = [word for word in arguments.overrides if word not in overrides]
     spec = load(arguments.file, overrides, smoke=arguments.smoke)
     if not spec.recordings:
         raise MetalabError(f"{spec.path}: has no section `record`: there is nothing to record")
@@ -61,13 +61,12 @@ def _chosen(given: str, found: list[Path]) -> list[Path]:
         MetalabError: there is none.
     """
     from metalab.errors import MetalabError, nearest
-    from metalab.histories import located, read_manifest, recordings
+    from metalab.histories import MANIFEST, recordings
 
-    if located(given) not in found and Path(given).is_dir() and given not in (path.name for path in found):
-        read_manifest(given)  # says what is wrong with a folder that is no recording
-        return [Path(given).absolute()]
     names = {path.relative_to(recordings()).as_posix(): path for path in found}
     chosen = [path for name, path in names.items() if name == given or given in Path(name).parts]
+    if not chosen and (Path(given) / MANIFEST).is_file():
+        chosen = [Path(given).absolute()]
     if not chosen:
         raise MetalabError(f"there is no recording {given!r}; {nearest(given, names)}")
     return chosen

@@ -22,8 +22,12 @@ _MOST_ENDINGS = 20  # lines of the table at the end
 
 def plan(arguments: argparse.Namespace) -> int:
     """Says what a sweep file would run."""
+    root = root_of(arguments)
     spec = _load(arguments)
+    from metalab.histories import use_root
     from metalab.sweep.plan import describe, make_plan
+
+    use_root(root)
 
     print(describe(make_plan(spec, max_lanes=arguments.max_lanes, ask_xla=arguments.compile)))
     return 0

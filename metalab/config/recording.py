@@ -16,6 +16,7 @@ from metalab.spec import Recording
 __all__ = ["build_recording", "read_recordings", "with_paths", "with_recordings"]
 
 _NAMING = "path"  # the field by which a component names a recording
+_SECTIONS = ("inner", "tasks", "outer", "evaluation", "baselines")  # that hold components
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,11 +80,9 @@ def with_recordings(config: Mapping[str, Any]) -> dict[str, Any]:
             }
         return [named(one) for one in node] if isinstance(node, list) else node
 
-    return (
-        {**config, **{part: named(config[part]) for part in ("inner", "tasks", "outer")}}
-        if paths
-        else {**config}
-    )
+    if not paths:
+        return dict(config)
+    return {**config, **{section: named(config[section]) for section in _SECTIONS if section in config}}
 
 
 def build_recording(name: str, section: Mapping[str, Any], tasks: Mapping[str, Any]) -> Recording:

@@ -17,6 +17,7 @@ from metalab import devices
 from metalab.components import as_arrays
 from metalab.contracts import ContractError, check_probe
 from metalab.errors import MetalabError
+from metalab.histories import use_root
 from metalab.spec import EvaluationSet
 from metalab.sweep.evaluation import LaneSet, curves_frame, score_sets, untrained_meta
 from metalab.sweep.probe import probe_frame, probe_set
@@ -50,6 +51,7 @@ def evaluate_run(run_id: str, task_names: Sequence[str], root: Path) -> list[dic
     """
     from metalab.config import build_suite
 
+    use_root(root)
     run, experiment = find_run(run_id, root)
     store = Store(root, experiment)
     compiler = Compiler()

@@ -99,6 +99,8 @@ def record_all(
     for name in names:
         if name not in known:
             raise MetalabError(f"{spec.path}: record: there is no {name!r}; {nearest(name, known)}")
+    if not known:
+        return []
     speaker, compiler, folders = Progress(progress), Compiler(), []
     with StopRequest().listening() as stop:
         for name in names or known:
@@ -126,9 +128,12 @@ def _record(
         shutil.rmtree(folder)
     wanted = _manifest(recording)
     if (folder / MANIFEST).is_file():
+        code = wanted.origin.get("digest")
         wanted = _admitted(folder, wanted)
         if not missing_parts(folder, wanted):
             return
+        if wanted.origin.get("digest") != code:
+            progress.say(f"record {recording.name}: the code has changed since this recording began")
     folder.mkdir(parents=True, exist_ok=True)
     with sweep_lock(folder, "recording"):
         if not (folder / MANIFEST).is_file():

@@ -152,6 +152,10 @@ def test_components_name_a_recording_of_their_file(file: Path, tmp_path: Path) -
         "toy/source",
         "other/one",
     ]
+    baseline = "baselines: {one: {inner: {kind: 'tests.sweep.recording_toys:Named', path: source}}}\n"
+    sets = "evaluation: {sets: {train: {count: 1, updates: 1}}}\n"
+    (tmp_path / "told.yaml").write_text(text + baseline + sets)
+    assert load(tmp_path / "told.yaml").baselines[0].config["inner"]["path"] == "toy/source"
     assert load(tmp_path / "named.yaml", smoke=True).config["outer"]["path"] == "toy-smoke/source"
 
 
@@ -220,6 +224,8 @@ def test_the_commands_record_and_tell(
     assert table[1].split()[:6] == ["toy-smoke/source", "q_learning", "train", "6", "6", "18"]
     assert main(["histories", "source", *root]) == 0
     assert "rollout_length: 6" in capsys.readouterr().out
+    assert main(["histories", str(recorded), *root]) == 0
+    assert "toy/source" in capsys.readouterr().out
     assert main(["histories", "sauce", *root]) == 2
     assert "there is no recording 'sauce'" in capsys.readouterr().err
 
@@ -242,11 +248,11 @@ def test_a_source_may_have_learned_meta_parameters(tmp_path: Path) -> None:
     with_run = load(file, [f"+record.source.meta={run}", "+record.source.path=toy/learned"])
     (learned,) = record_all(with_run, tmp_path, progress=False)
     assert np.any(read_histories(learned).action != read_histories(fresh).action)
-    with pytest.raises(
-        MetalabError, match=r"record.source.meta_seed: got 1, and run .* has the seeds 0 to 0"
-    ):
-        seed = ["+record.source.meta_seed=1", "+record.source.path=toy/none"]
-        record_all(load(file, [f"+record.source.meta={run}", *seed]), tmp_path, progress=False)
+    other = load(
+        file, [f"+record.source.meta={run}", "+record.source.meta_seed=1", "+record.source.path=a/b"]
+    )
+    with pytest.raises(MetalabError, match=r"record.source.meta_seed: got 1; run .* has the seeds 0 to 0"):
+        record_all(other, tmp_path, progress=False)
 
 
 _LPG = "kind: actor_critic, rule: {kind: lpg, hidden_size: 4}, network: {kind: tabular}, num_envs: 2"
