@@ -34,9 +34,12 @@ def _table(data: SweepData, name: str) -> Table | None:
     if known:
         columns += ["of the optimum", "tasks solved"]
         for share in SHARES:
-            columns += [f"updates to {share:g} of it [95 % t]", "source's / its [95 %]"]
-    columns.append("n (seeds x tasks)")
-    caption = f"Set `{name}`. Intervals of returns: 95 % bootstrap over seeds and tasks."
+            columns += [f"updates to {share:g} of it", "source's / its"]
+    sizes = " or ".join(dict.fromkeys(_size(row) for row in records(frame)))
+    caption = (
+        f"Set `{name}`, n = {sizes} seeds x tasks. Intervals of returns and ratios: 95 % bootstrap over "
+        "seeds and tasks; of updates: 95 % Student t over seeds."
+    )
     if known:
         caption += (
             f" A task is solved by a life that ends with at least {SOLVED:g} of its optimum. Updates: until "
@@ -52,7 +55,11 @@ def _cells(row: dict[str, Any], known: bool) -> list[str]:
         cells += [f"{100 * row['of_optimum']:.0f} %", f"{100 * row['solved']:.0f} %"]
         for share in SHARES:
             cells += _time_cells(row, f"{share * 100:.0f}")
-    return [*cells, f"{number(row['n_seeds'])} x {number(row['n_tasks'])}"]
+    return cells
+
+
+def _size(row: dict[str, Any]) -> str:
+    return f"{number(row['n_seeds'])} x {number(row['n_tasks'])}"
 
 
 def _time_cells(row: dict[str, Any], suffix: str) -> list[str]:
