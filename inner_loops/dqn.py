@@ -18,12 +18,13 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from inner_loops.experience import World, act
+from inner_loops.experience import World, act, recorded
 from inner_loops.exploration import EpsilonGreedy, epsilon_greedy
 from inner_loops.n_step import Step, Transition
 from inner_loops.networks.base import AgentNetwork
 from inner_loops.networks.q_network import StreamNetwork, action_values, q_heads
 from inner_loops.off_policy import OffPolicyAgent, OffPolicyState
+from inner_loops.trajectory import Trajectory
 from metalab.components import component, number, part, static
 from metalab.optimizers import Adam, OptimizerSettings
 from metalab.protocols import PyTree
@@ -90,6 +91,9 @@ class DQN(OffPolicyAgent):
             return action, action
 
         return act(self.environment, env_key, state.world, noise, choose)
+
+    def _recorded(self, world: World, steps: Step) -> Trajectory:
+        return recorded(self.environment, world, steps)
 
     def _gradient_step(self, learner: Learner, minibatch: Transition, world: World) -> tuple[Learner, Array]:
         optimizer, mask = self.optimizer.make(), self._mask(world)

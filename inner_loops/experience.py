@@ -18,6 +18,7 @@ from inner_loops.environments.base import Environment
 from inner_loops.episodes import Episodes, count_episodes, no_episodes
 from inner_loops.n_step import Step, Transition, n_step_transitions
 from inner_loops.replay import Replay, empty_replay
+from inner_loops.trajectory import Trajectory
 from metalab.protocols import PyTree
 from metalab.trees import select
 
@@ -32,6 +33,7 @@ __all__ = [
     "file_steps",
     "new_world",
     "no_experience",
+    "recorded",
 ]
 
 # How observations may be stored; uint8 is exact for whole numbers from 0 to 255 and for nothing else.
@@ -155,6 +157,23 @@ def act_and_learn(
     episodes = count_episodes(world.episodes, score, steps.terminated | steps.truncated)
     lived = world.steps + length * num_envs
     return World(state, obs, world.params, episodes, lived), agent, steps
+
+
+def recorded(environment: Environment, world: World, steps: Step) -> Trajectory:
+    """A rollout's steps (leaves ``[T, B, ...]``) as observers want them, with the world after it.
+
+    The scores are the rewards here: what a learner was paid is what an observer keeps.
+    """
+    return Trajectory(
+        obs=jnp.concatenate([steps.obs, world.obs[None]]),
+        action=steps.action,
+        reward=steps.reward,
+        score=steps.reward,
+        terminated=steps.terminated,
+        truncated=steps.truncated,
+        next_obs=steps.next_obs,
+        action_mask=environment.action_mask(world.params),
+    )
 
 
 def check_warmup(warmup: Any, capacity: int) -> None:

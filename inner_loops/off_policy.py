@@ -103,7 +103,8 @@ class OffPolicyAgent(ClassicalAgent):
         state = state._replace(learner=self._watched(act_key, state, steps))
         learner, loss, ready = self._learn(learn_key, state)
         metrics = {"reward": jnp.mean(steps.reward), "loss": loss, "learning": ready.astype(loss.dtype)}
-        return state._replace(learner=learner), StepOut(metrics=metrics)
+        record = self._recorded(world, steps)
+        return state._replace(learner=learner), StepOut(metrics=metrics, record=record)
 
     def evaluate(
         self, key: Array, meta: PyTree, state: OffPolicyState, outs: StepOut, batch: PyTree
@@ -142,6 +143,11 @@ class OffPolicyAgent(ClassicalAgent):
         """The learner after it saw a rollout (leaves ``[T, B, ...]``) of its own, before it learns."""
         del key, steps
         return state.learner
+
+    def _recorded(self, world: World, steps: Step) -> Any:
+        """What an observer may keep of a rollout (leaves ``[T, B, ...]``)."""
+        del world, steps
+        return None
 
     @property
     def _rows(self) -> int:

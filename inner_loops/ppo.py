@@ -28,7 +28,9 @@ from jax import Array
 
 from inner_loops.classical import ClassicalAgent, in_bounds
 from inner_loops.distributions import Categorical, Distribution, Gaussian
+from inner_loops.environments.trials import Trials
 from inner_loops.episodes import Episodes, count_episodes, no_episodes
+from inner_loops.judged_trials import judged
 from inner_loops.minibatches import SHUFFLES, minibatch_rows
 from inner_loops.networks.base import AgentNetwork
 from inner_loops.networks.policy import TowerNetwork
@@ -174,6 +176,7 @@ class PPO(ClassicalAgent):
             return_scale=no_returns(self.num_envs) if self.normalize_rewards else None,
             updates=jnp.zeros((), jnp.int32),
             lifetime=jnp.asarray(task.lifetime, jnp.int32),
+            memory=self._no_memory(),
         )
 
     def step(self, key: Array, meta: PyTree, state: PPOState, batch: PyTree) -> tuple[PPOState, StepOut]:
@@ -206,9 +209,25 @@ class PPO(ClassicalAgent):
         return state, Evaluation(loss=loss, score=state.episodes.score, metrics={}, broken=broken)
 
     def assess(self, key: Array, meta: PyTree, state: PPOState) -> dict[str, Array]:
-        """``return``: the mean score of the environments' last episodes."""
-        del key, meta
+        """``return``: the mean score of the environments' last episodes.
+
+        In a world of trials instead: by the policy as it is, on the tasks that are judged on, the mean return
+        of a trial's last episode (``return``) and of its first (``first_return``).
+        """
+        del meta
+        if isinstance(self.environment, Trials):
+            mask = self._mask(state.env_params)
+
+            def act(memory: PyTree, obs: Array, noise: Array) -> tuple[PyTree, Array]:
+                return self._act(state.params, memory, seen(state.obs_moments, obs), noise, mask)
+
+            world = (self.environment, key, state.env_params)
+            return judged(*world, self._no_memory(), act, self._noted, self.num_envs)
         return {"return": state.episodes.score}
+
+    def _no_memory(self) -> PyTree:
+        """That of a newborn, leaves ``[B, ...]``."""
+        return ()
 
     def _init_params(self, key: Array) -> dict[str, PyTree]:
         params = {"network": self.network.init(key, self._heads(), self._seen_world)}

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from inner_loops.classical import ClassicalAgent
-from inner_loops.experience import World, act_and_learn, new_world
+from inner_loops.experience import World, act_and_learn, new_world, recorded
 from inner_loops.exploration import EpsilonGreedy, epsilon_greedy
 from inner_loops.n_step import Step
 from metalab.components import component, number, part, static
@@ -49,6 +49,9 @@ class QLearning(ClassicalAgent):
     learning_rate: float = number(0.1, doc="step size", above=0.0, at_most=1.0)
     discount: float = number(0.99, doc="gamma", at_least=0.0, at_most=1.0)
     initial_value: float = number(0.0, doc="of the whole table; optimistic values explore")
+    initial_spread: float = number(
+        0.0, doc="above 0: values begin uniform from `initial_value` to so much above it", at_least=0.0
+    )
 
     def init(self, key: Array, meta: PyTree, task: Task) -> QLearningState:
         """A newborn agent; ``task.params`` is an ``AgentTask``.
@@ -66,7 +69,9 @@ class QLearning(ClassicalAgent):
             )
         shape = (num_states, self.environment.num_actions)
         return QLearningState(
-            table=jnp.full(shape, self.initial_value, jnp.result_type(float)),
+            # Ties broken by chance: where all values are equal, the best action is the first one for ever.
+            table=self.initial_value
+            + self.initial_spread * jax.random.uniform(jax.random.fold_in(key, 1), shape),
             world=new_world(self.environment, key, env_params, self.num_envs),
         )
 
@@ -90,7 +95,8 @@ class QLearning(ClassicalAgent):
             self.environment, env_key, state.world, noise, choose, state.table, learn
         )
         new_state = QLearningState(table, world)
-        return new_state, StepOut(metrics={"reward": jnp.mean(steps.reward)})
+        record = recorded(self.environment, world, steps)
+        return new_state, StepOut(metrics={"reward": jnp.mean(steps.reward)}, record=record)
 
     def evaluate(
         self, key: Array, meta: PyTree, state: QLearningState, outs: StepOut, batch: PyTree

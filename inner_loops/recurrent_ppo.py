@@ -29,7 +29,7 @@ from inner_loops.networks.memory.gru import GRU
 from inner_loops.ppo import PPO, PPOState, Samples, advantages, seen
 from inner_loops.trajectory import Trajectory
 from metalab.components import component, part, static
-from metalab.protocols import PyTree, Task
+from metalab.protocols import PyTree
 from metalab.trees import select
 
 __all__ = ["INPUTS", "Last", "Memory", "RecurrentPPO", "Sequences"]
@@ -100,13 +100,11 @@ class RecurrentPPO(PPO):
                 "minibatch is made of whole sequences, one an environment"
             )
 
-    def init(self, key: Array, meta: PyTree, task: Task) -> PPOState:
-        """A newborn agent with an empty memory; see ``PPO.init``."""
-        state = super().init(key, meta, task)
+    def _no_memory(self) -> Memory:
         empty = jax.tree.map(
             lambda leaf: jnp.broadcast_to(leaf, (self.num_envs, *leaf.shape)), self.core.empty()
         )
-        return state._replace(memory=Memory(empty, self._nothing((self.num_envs,))))
+        return Memory(empty, self._nothing((self.num_envs,)))
 
     def _init_params(self, key: Array) -> dict[str, PyTree]:
         head_key, core_key = jax.random.split(key)

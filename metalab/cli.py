@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from metalab.commands import curation, listing, reading, running, store
+from metalab.commands import curation, listing, reading, recording, running, store
 from metalab.commands.shared import use_tracking_uri
 from metalab.errors import MetalabError
 
@@ -67,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("plan", help="what a sweep file would run, and what it needs")
     _add_file(command)
     command.add_argument("--compile", action="store_true", help="compile, and say the memory XLA needs")
+    text = "folder below which recordings lie (default: ./runs)"
+    command.add_argument("--root", type=Path, default=Path("runs"), metavar="DIR", help=text)
     command.set_defaults(command=running.plan)
 
     command = commands.add_parser("run", help="one point: a sweep file's own values, its search left aside")
@@ -80,9 +82,31 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--no-report", action="store_true", help="write no report at the end")
     command.set_defaults(command=running.sweep)
 
+    _add_of_recording(commands)
     _add_reading(commands)
     _add_of_the_store(commands)
     return parser
+
+
+def _add_of_recording(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("record", help="record the learning histories that a sweep file stands on")
+    text = "a sweep file, or the name of one that comes with metalab"
+    command.add_argument("file", metavar="FILE", help=text)
+    text = f"recordings of the file (default: all), and overrides: {_OVERRIDES}"
+    command.add_argument("overrides", nargs="*", metavar="NAME", help=text)
+    command.add_argument("--smoke", action="store_true", help="the file's own smallest size")
+    command.add_argument("--fresh", action="store_true", help="throw away what is there, and record it anew")
+    _add_root(command)
+    _add_devices(command)
+    command.set_defaults(command=recording.record)
+
+    command = commands.add_parser(
+        "histories", help="the recordings there are, and how their learners learned"
+    )
+    text = "a recording's name, its sweep's, or a folder; all without it"
+    command.add_argument("recording", nargs="?", metavar="NAME", help=text)
+    _add_root(command)
+    command.set_defaults(command=recording.histories)
 
 
 def _add_reading(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

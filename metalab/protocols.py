@@ -55,7 +55,8 @@ class StepOut(NamedTuple):
     Attributes:
         metrics: scalars by name.
         aux: what this loop's own ``evaluate`` wants of every update.
-        record: what an observer may keep: transitions ``[T, B, ...]``.
+        record: what an observer may keep: transitions ``[T, B, ...]``. ``metalab record`` reads ``obs``
+            [T + 1, B, ...], ``action``, ``reward``, ``terminated`` and ``truncated`` [T, B].
     """
 
     metrics: dict[str, Array]

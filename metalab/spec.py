@@ -19,6 +19,7 @@ __all__ = [
     "EvaluationSettings",
     "Point",
     "Pruner",
+    "Recording",
     "Study",
     "SweepSpec",
 ]
@@ -147,6 +148,42 @@ class Baseline:
 
 
 @dataclasses.dataclass(frozen=True)
+class Recording:
+    """Learning histories that a sweep stands on: the lives of a source learner on a set of tasks.
+
+    Attributes:
+        name: as the sweep file calls it.
+        path: where it lies below the folder of recordings.
+        inner: the source.
+        tasks: where its tasks come from.
+        count: number of tasks.
+        seeds: lives on each of them.
+        updates: inner updates of a life.
+        seed: tasks and lives are drawn from it alone.
+        meta: run whose meta-parameters the source has; None: as they are initialised.
+        meta_seed: which of that run's meta-seeds.
+        settings: all of that as plain data; with other settings it is another recording.
+    """
+
+    name: str
+    path: str
+    inner: InnerLoop
+    tasks: TaskDistribution
+    count: int
+    seeds: int
+    updates: int
+    seed: int
+    meta: str | None
+    meta_seed: int
+    settings: Mapping[str, Any]
+
+    @property
+    def histories(self) -> int:
+        """Number of lives."""
+        return self.count * self.seeds
+
+
+@dataclasses.dataclass(frozen=True)
 class Point:
     """One point of a sweep.
 
@@ -179,6 +216,7 @@ class SweepSpec:
         raw: the configuration before its interpolations were resolved; points set their values there, so
             that what refers to a searched key follows it. Empty: ``config`` stands for it.
         first_seed: of ``seeds`` consecutive ones.
+        recordings: histories that it stands on.
     """
 
     name: str
@@ -194,3 +232,4 @@ class SweepSpec:
     report: tuple[str, ...]
     raw: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     first_seed: int = 0
+    recordings: tuple[Recording, ...] = ()

@@ -35,7 +35,13 @@ def tasks_of(kind: str):
     made = resolve(kind, "tasks", "tasks")
     around = ("hyperparameter_bandit", "wrapped_tasks")
     wrapped = {"tasks": tasks_of("delayed_chains")} if kind in around else {}
+    if kind == "trials":
+        wrapped = {"tasks": tasks_of("dark_rooms"), "judged_on": made_of("dark_rooms", part="held_out")}
     return made(**ARGUMENTS.get(kind, {}), **wrapped)
+
+
+def made_of(kind: str, **arguments):
+    return resolve(kind, "tasks", "tasks")(**arguments)
 
 
 def agent(rule: str, tasks, network: str | None = None) -> ActorCritic:

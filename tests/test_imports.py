@@ -18,6 +18,7 @@ CONTRACT = {
     "metalab.documents",
     "metalab.errors",
     "metalab.gradients",
+    "metalab.histories",
     "metalab.lifetimes",
     "metalab.optimizers",
     "metalab.protocols",

@@ -9,6 +9,9 @@ Distributions of the payout probabilities p, after Wang et al. 2016 (arXiv:1611.
 * ``biased``: arms of even number uniform on [0.5, 1], the others on [0, 0.5]. An agent can know by the
   place of an arm that it is good.
 * ``flipped``: the other way round. Whoever has learned places in ``biased`` worlds is deceived here.
+* ``mostly_odd``, ``mostly_even``: with probability 0.95 the arms of odd (even) number are uniform on [0.5, 1]
+  and the others on [0, 0.5], else the other way round: what Laskin et al. 2022 (arXiv:2210.14215) train and
+  test on. Arms are counted from 0.
 
 With several numbers of arms one is drawn for each lifetime; the smaller bandits are padded and their missing
 arms masked, so that all share one program.
@@ -28,7 +31,16 @@ from metalab.protocols import Task
 __all__ = ["BernoulliBandits"]
 
 _DEPENDENT = {"dependent_easy": 0.1, "dependent_medium": 0.25, "dependent_hard": 0.4}
-_DISTRIBUTIONS = ("uniform", "dependent_uniform", *_DEPENDENT, "biased", "flipped")
+_DISTRIBUTIONS = (
+    "uniform",
+    "dependent_uniform",
+    *_DEPENDENT,
+    "biased",
+    "flipped",
+    "mostly_odd",
+    "mostly_even",
+)
+_USUAL = 0.95  # share of the bandits whose good arms are where the distribution's name says
 
 
 @component
@@ -86,6 +98,11 @@ class BernoulliBandits:
             return drawn
         if self.distribution in ("biased", "flipped"):
             good = jnp.arange(max(self.arms)) % 2 == (0 if self.distribution == "biased" else 1)
+            return 0.5 * drawn + jnp.where(good, 0.5, 0.0)
+        if self.distribution in ("mostly_odd", "mostly_even"):
+            usual = jax.random.uniform(jax.random.fold_in(key, 1)) < _USUAL
+            odd = usual == (self.distribution == "mostly_odd")
+            good = (jnp.arange(max(self.arms)) % 2 == 1) == odd
             return 0.5 * drawn + jnp.where(good, 0.5, 0.0)
         first = drawn[0]
         if self.distribution in _DEPENDENT:

@@ -22,8 +22,12 @@ _MOST_ENDINGS = 20  # lines of the table at the end
 
 def plan(arguments: argparse.Namespace) -> int:
     """Says what a sweep file would run."""
+    root = root_of(arguments)
     spec = _load(arguments)
+    from metalab.histories import use_root
     from metalab.sweep.plan import describe, make_plan
+
+    use_root(root)
 
     print(describe(make_plan(spec, max_lanes=arguments.max_lanes, ask_xla=arguments.compile)))
     return 0
@@ -53,8 +57,10 @@ def _execute(arguments: argparse.Namespace, single: bool) -> int:
     spec = _load(arguments)
     from metalab.sweep.engine import Options, run_sweep
     from metalab.sweep.plan import check_spec, plan_points
+    from metalab.sweep.recording import record_all
     from metalab.tracking import address, redacted
 
+    record_all(spec, root)  # before anything asks what is in them
     check_spec(spec, plan_points(spec, single)[0])
     if not single and not arguments.fresh:
         _say_what_is_there(root, spec.name)

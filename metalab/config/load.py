@@ -11,6 +11,7 @@ from typing import Any
 from metalab.config.compose import find, raw_config, resolved
 from metalab.config.maker import PointMaker
 from metalab.config.points import build_baseline_sets, build_evaluation_sets, point_of
+from metalab.config.recording import build_recording, read_recordings, with_paths, with_recordings
 from metalab.config.searching import read_search, read_study
 from metalab.config.sections import read_baselines, read_budget, read_evaluation, read_head
 from metalab.errors import ConfigError
@@ -51,6 +52,9 @@ def _spec(path: Path, raw: dict[str, Any], smoke: bool) -> SweepSpec:
     head = read_head(config, path.stem)
     if smoke:
         head["name"] += "-smoke"
+    recordings = read_recordings(config, head["name"])
+    raw = with_paths(raw, recordings)
+    config = with_recordings(resolved(raw))
     budget = read_budget(config)
     evaluation = read_evaluation(config, budget)
     space = read_search(config.get("search"), "search", ("inner", "tasks", "outer"))
@@ -71,6 +75,7 @@ def _spec(path: Path, raw: dict[str, Any], smoke: bool) -> SweepSpec:
         evaluation=evaluation,
         baselines=baselines,
         report=head["report"],
+        recordings=tuple(build_recording(name, one, config["tasks"]) for name, one in recordings.items()),
     )
 
 

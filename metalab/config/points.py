@@ -12,6 +12,7 @@ import yaml
 
 from metalab.config.build import build_learner, build_outer, build_tasks, merge, to_config
 from metalab.config.compose import resolved, resolved_with, with_values
+from metalab.config.recording import with_recordings
 from metalab.config.schema import require_mapping
 from metalab.config.sections import read_set
 from metalab.errors import ConfigError, cause_of, nearest
@@ -77,6 +78,7 @@ def build_loops(config: Mapping[str, Any]) -> Loops:
     Raises:
         ConfigError: a value is not allowed there.
     """
+    config = with_recordings(config)
     tasks = build_tasks(config["tasks"])
     inner = build_learner(config["inner"], tasks)
     outer = build_outer(config["outer"], inner, tasks)

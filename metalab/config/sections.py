@@ -15,6 +15,7 @@ from metalab.errors import ConfigError, nearest
 from metalab.spec import Baseline, Budget, EvaluationSettings
 
 __all__ = [
+    "NAME",
     "RESERVED_BASELINES",
     "SetSection",
     "read_baselines",
@@ -25,10 +26,10 @@ __all__ = [
 ]
 
 RESERVED_BASELINES = ("untrained", "random", "optimal", "floor")
-_SECTIONS = ("inner", "tasks", "outer", "budget", "search", "study", "evaluation", "baselines")
+_SECTIONS = ("inner", "tasks", "outer", "budget", "search", "study", "evaluation", "baselines", "record")
 _SAMPLERS = ("grid", "random", "qmc", "tpe")  # settings of a baseline are all drawn at once
 _MOST_STEPS = 2**31 - 1  # outer steps are counted in 32 bits
-_NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9._-]*[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ def read_head(config: Mapping[str, Any], default_name: str) -> dict[str, Any]:
             raise ConfigError(section, "this section is required and not given")
     head = read_section(HeadSection, {key: config[key] for key in names if key in config}, "")
     head["name"] = head["name"] or default_name
-    if not _NAME.fullmatch(head["name"]):
+    if not NAME.fullmatch(head["name"]):
         raise ConfigError("name", f"{head['name']!r} names a folder: letters, digits, '.', '_' and '-' only")
     return head
 
@@ -113,7 +114,7 @@ def read_evaluation(config: Mapping[str, Any], budget: Budget) -> EvaluationSett
     check_keys(section, ["every", "select", "keep_by", "sets"], "evaluation")
     sets = require_mapping(section.get("sets") or {}, "evaluation.sets")
     for name, raw in sets.items():
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise ConfigError(
                 f"evaluation.sets.{name}", "a set's name: letters, digits, '.', '_' and '-' only"
             )
@@ -156,7 +157,7 @@ def read_baselines(config: Mapping[str, Any], evaluation: EvaluationSettings) ->
 def _baseline(name: str, raw: Any, evaluation: EvaluationSettings) -> Baseline:
     path = f"baselines.{name}"
     mapping = require_mapping({} if raw is None else raw, path)
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise ConfigError(path, "a baseline's name: letters, digits, '.', '_' and '-' only")
     if name in RESERVED_BASELINES:
         if mapping:

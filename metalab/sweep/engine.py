@@ -17,6 +17,7 @@ from typing import Any
 
 from metalab import provenance
 from metalab.errors import MetalabError
+from metalab.histories import use_root
 from metalab.outbox import Outbox
 from metalab.progress import Progress
 from metalab.spec import Baseline, EvaluationSet, Point, SweepSpec
@@ -95,6 +96,7 @@ def run_sweep(
         SystemExit: 130 or 143 after Ctrl-C or SIGTERM, everything saved.
     """
     options, made = options or Options(), builders or Builders.from_config()
+    use_root(root)
     folder = root.absolute() / safe_name(spec.name)
     spec = _alone(spec) if options.single else spec
     make = made.point_maker(spec)

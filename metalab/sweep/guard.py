@@ -72,7 +72,7 @@ class StopRequest:
 
 
 @contextlib.contextmanager
-def sweep_lock(folder: Path) -> Iterator[str | None]:
+def sweep_lock(folder: Path, what: str = "sweep") -> Iterator[str | None]:
     """Holds a sweep's folder while the block runs; however this process ends, another can go on after it.
 
     The system's lock (flock) tells the processes of one host apart; where it does not reach other hosts, or
@@ -81,6 +81,7 @@ def sweep_lock(folder: Path) -> Iterator[str | None]:
 
     Args:
         folder: of the sweep.
+        what: else the folder is of, for the messages.
 
     Yields:
         None, or what there is to say of a process that ended without letting go of the folder.
@@ -93,9 +94,9 @@ def sweep_lock(folder: Path) -> Iterator[str | None]:
         flock = _flock(descriptor)
         before = _Heartbeat.read(descriptor)
         if flock == "held" or (before is not None and _lives(before, flock)):
-            raise MetalabError(f"{folder}: another metalab runs this sweep ({_described(before, flock)})")
+            raise MetalabError(f"{folder}: another metalab runs this {what} ({_described(before, flock)})")
         with _beating(descriptor):
-            yield None if before is None else f"adopts the sweep of {before}, which ended without finishing"
+            yield None if before is None else f"adopts the {what} of {before}, which ended without finishing"
     finally:
         os.close(descriptor)
 

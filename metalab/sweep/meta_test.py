@@ -17,6 +17,7 @@ from metalab import devices
 from metalab.components import as_arrays
 from metalab.contracts import ContractError, check_probe
 from metalab.errors import MetalabError
+from metalab.histories import use_root
 from metalab.spec import EvaluationSet
 from metalab.sweep.evaluation import LaneSet, curves_frame, score_sets, untrained_meta
 from metalab.sweep.probe import probe_frame, probe_set
@@ -24,7 +25,7 @@ from metalab.sweep.program import Compiler, lane_keys
 from metalab.sweep.records import interval, interval_rows, load_meta_params
 from metalab.tracking import Handle, Store, address, check_address, client_of, redacted
 
-__all__ = ["evaluate_run", "find_run"]
+__all__ = ["evaluate_run", "find_run", "learned_meta"]
 
 Curves = Mapping[str, np.ndarray]
 
@@ -50,6 +51,7 @@ def evaluate_run(run_id: str, task_names: Sequence[str], root: Path) -> list[dic
     """
     from metalab.config import build_suite
 
+    use_root(root)
     run, experiment = find_run(run_id, root)
     store = Store(root, experiment)
     compiler = Compiler()
@@ -66,6 +68,29 @@ def evaluate_run(run_id: str, task_names: Sequence[str], root: Path) -> list[dic
             rows += _evaluate(store, run, folder, where, compiler, last)
         store.artifact(run.run_id, folder / "evaluation.parquet")
     return rows
+
+
+def learned_meta(given: str, root: Path, template: Any, where: str) -> Any:
+    """The meta-parameters of a run, leaves ``[S, ...]``.
+
+    Args:
+        given: the run's id or its name.
+        root: folder of the store.
+        template: shapes and dtypes of one seed's.
+        where: what asks, for errors.
+
+    Raises:
+        MetalabError: there is no such run, it has none, or they are those of another learner.
+    """
+    run, experiment = find_run(given, root)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(Store(root, experiment).client.download_artifacts(run.run_id, "", name))
+        if not (folder / "meta_params.npz").exists():
+            raise MetalabError(f"{where}: run {given} has none: only a point that finished has some")
+        try:
+            return load_meta_params(folder, template)
+        except ValueError as error:
+            raise MetalabError(f"{where}: run {given}: {error}") from error
 
 
 def find_run(given: str, root: Path) -> tuple[Handle, str]:

@@ -10,6 +10,7 @@ import pytest
 from inner_loops.exploration import EpsilonGreedy
 from inner_loops.n_step import Step
 from inner_loops.q_learning import QLearning, updated_table
+from inner_loops.tasks.dark_rooms import DarkRooms
 from inner_loops.tasks.grid_worlds import GridWorlds
 from metalab.contracts import check_inner, check_outer
 from outer_loops.fixed import Fixed
@@ -111,3 +112,32 @@ def test_observations_that_are_no_indices_are_refused_with_the_remedy():
     agent = dataclasses.replace(AGENT, environment=Probe())
     with pytest.raises(ValueError, match=r"needs state indices.*choose dqn"):
         agent.init(jax.random.key(0), (), ProbeTasks().sample(jax.random.key(0)))
+
+
+def test_values_may_begin_spread_out():
+    """Uniform from 0.25 to 0.75: mean 1/2, of 405 values within four standard errors."""
+    tasks = DarkRooms()
+    agent = dataclasses.replace(AGENT, environment=tasks.environment, initial_value=0.25, initial_spread=0.5)
+    born = jax.jit(lambda key: agent.init(key, (), tasks.sample(key)).table)
+    table = born(jax.random.key(0))
+    assert table.min() >= 0.25 and table.max() < 0.75
+    assert abs(float(table.mean()) - 0.5) < 4 * 0.5 / np.sqrt(12 * 405)
+
+
+def test_a_rollout_is_on_record():
+    """One environment: what it observed next is what it is seen to act on, but for the episodes' ends."""
+    tasks = DarkRooms(horizon=6)
+    agent = dataclasses.replace(AGENT, environment=tasks.environment, num_envs=1)
+    task = tasks.sample(jax.random.key(1))
+
+    def live(key):
+        state = agent.init(key, (), task)
+        return agent.step(key, (), state, None)
+
+    state, out = jax.jit(live)(jax.random.key(0))
+    record = out.record
+    assert record.obs.shape == (11, 1) and record.action.shape == (10, 1)
+    inside = ~np.asarray(record.done[:, 0])
+    assert inside.sum() == 9 and not inside[5]
+    np.testing.assert_array_equal(record.obs[1:][inside], record.next_obs[inside])
+    np.testing.assert_array_equal(record.obs[-1], state.world.obs)
