@@ -200,8 +200,17 @@ def no_experience(
     return Experience(replay, recent)
 
 
-def file_steps(experience: Experience, steps: Step, discount: Array | float) -> Experience:
-    """The experience with the ``T * B`` transitions that ``steps`` (leaves ``[T, B, ...]``) completed."""
+def file_steps(
+    experience: Experience, steps: Step, discount: Array | float, counts: Array | None = None
+) -> Experience:
+    """The experience with the ``T * B`` transitions that ``steps`` (leaves ``[T, B, ...]``) completed.
+
+    Args:
+        experience: before the steps.
+        steps: of every environment.
+        discount: [] gamma.
+        counts: [] bool; where not, the experience stays as it is.
+    """
     steps = jax.tree.map(lambda new, old: new.astype(old.dtype), steps, experience.recent)
     open_steps = experience.recent.reward.shape[0]
     window = jax.tree.map(lambda old, new: jnp.concatenate([old, new]), experience.recent, steps)
@@ -210,4 +219,7 @@ def file_steps(experience: Experience, steps: Step, discount: Array | float) -> 
     )
     rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), made)
     length = steps.reward.shape[0]
-    return Experience(experience.replay.add(rows), jax.tree.map(lambda leaf: leaf[length:], window))
+    recent = jax.tree.map(lambda leaf: leaf[length:], window)
+    if counts is not None:
+        recent = select(counts, recent, experience.recent)
+    return Experience(experience.replay.add(rows, counts), recent)

@@ -38,8 +38,13 @@ class Replay(NamedTuple):
         """C."""
         return jax.tree.leaves(self.data)[0].shape[0]
 
-    def add(self, rows: PyTree) -> Replay:
+    def add(self, rows: PyTree, counts: Array | None = None) -> Replay:
         """The ring with ``rows`` (leaves ``[B, ...]``) in place of its oldest ones.
+
+        Args:
+            rows: of the dtypes of the ring.
+            counts: [] bool; where not, the ring stays as it is. To choose between two rings would copy both
+                of them, this touches the rows alone.
 
         Raises:
             ValueError: the capacity is not a whole number of batches of this size.
@@ -53,12 +58,16 @@ class Replay(NamedTuple):
         chex.assert_trees_all_equal_dtypes(self.data, rows)
 
         def write(ring: Array, new: Array) -> Array:
+            if counts is not None:
+                old = jax.lax.dynamic_slice_in_dim(ring, self.position, count)
+                new = jnp.where(counts, new, old)
             return jax.lax.dynamic_update_slice_in_dim(ring, new, self.position, axis=0)
 
+        added = jnp.asarray(count if counts is None else jnp.where(counts, count, 0), jnp.int32)
         return Replay(
             data=jax.tree.map(write, self.data, rows),
-            position=(self.position + count) % self.capacity,
-            size=jnp.minimum(self.size + count, self.capacity),
+            position=(self.position + added) % self.capacity,
+            size=jnp.minimum(self.size + added, self.capacity),
         )
 
     def sample(self, key: Array, shape: tuple[int, ...]) -> PyTree:
