@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from inner_loops import draws
 from inner_loops.classical import in_bounds
 from inner_loops.experience import World, act
 from inner_loops.n_step import Step, Transition
@@ -122,8 +123,8 @@ class D4PG(OffPolicyAgent):
     def _act(self, key: Array, state: OffPolicyState) -> tuple[World, Step]:
         normal_key, uniform_key, env_key = jax.random.split(key, 3)
         shape = (self.rollout_length, self.num_envs, self._action_size())
-        drawn = self._deviations()[:, None] * jax.random.normal(normal_key, shape)
-        anything = jax.random.uniform(uniform_key, shape, minval=-1.0, maxval=1.0)
+        drawn = self._deviations()[:, None] * draws.normal(normal_key, shape)
+        anything = draws.uniform(uniform_key, shape, minval=-1.0, maxval=1.0)
         ready = self._ready(state)
 
         def choose(obs: Array, noise: tuple[Array, Array]) -> tuple[Array, Array]:

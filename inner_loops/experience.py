@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from inner_loops import draws
 from inner_loops.environments.base import Environment
 from inner_loops.episodes import Episodes, count_episodes, no_episodes
 from inner_loops.n_step import Step, Transition, n_step_transitions
@@ -139,7 +140,7 @@ def act_and_learn(
         The world and the agent after the steps, and the record, leaves ``[T, B, ...]``.
     """
     length, num_envs = jax.tree.leaves(noise)[0].shape[:2]
-    keys = jax.random.split(key, (length, num_envs))
+    keys = draws.split(key, (length, num_envs))
     env_step = jax.vmap(environment.step, (0, 0, 0, None))
 
     def body(carry: tuple[Array, PyTree, PyTree], xs: tuple[Array, PyTree]) -> tuple[Any, Any]:

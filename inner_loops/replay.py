@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from inner_loops import draws
 from metalab.protocols import PyTree
 
 __all__ = ["Replay", "empty_replay"]
@@ -76,7 +77,7 @@ class Replay(NamedTuple):
         A whole update's minibatches are best drawn at once: the ring is then read outside of their loop.
         """
         # A float32 in [0, 1) has 2^23 values: too few to hit the rows of a large ring equally often.
-        age = jax.random.randint(key, shape, 0, jnp.maximum(self.size, 1))
+        age = draws.randint(key, shape, 0, jnp.maximum(self.size, 1))
         rows = (self.position - 1 - age) % self.capacity
         return jax.tree.map(lambda ring: ring.at[rows].get(mode="promise_in_bounds"), self.data)
 

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from inner_loops import draws
+
 __all__ = ["Layers", "action_value", "deterministic_action", "init_critic", "init_policy"]
 
 Layers = list[dict[str, Array]]
@@ -55,7 +57,7 @@ def _init(key: Array, widths: Sequence[int]) -> Layers:
     for limit, inputs, outputs, layer_key in zip(
         limits, widths[:-1], widths[1:], jax.random.split(key, len(limits)), strict=True
     ):
-        drawn = jax.random.uniform(layer_key, (inputs + 1, outputs), minval=-limit, maxval=limit)
+        drawn = draws.uniform(layer_key, (inputs + 1, outputs), minval=-limit, maxval=limit)
         layers.append({"weight": drawn[:-1], "bias": drawn[-1]})
     return layers
 
