@@ -53,7 +53,8 @@ def _binding(lives: pd.DataFrame) -> Table | None:
     rows = [
         [
             *(row["task"], number(row["none"]), number(row["cost"]), number(row["best"])),
-            *(number(row["best_start"]), with_interval(row, "shortfall"), "yes" if row["binds"] else "no"),
+            *(number(row["best_start"]), number(row["earned"]), with_interval(row, "shortfall")),
+            "yes" if row["binds"] else "no",
         ]
         for row in records(frame)
     ]
@@ -63,12 +64,14 @@ def _binding(lives: pd.DataFrame) -> Table | None:
         "its mean cost",
         "best score",
         "its multiplier",
+        "its return",
         "shortfall [95 %]",
         "binds",
     ]
     caption = (
-        "Without a constraint and with the best of the fixed multipliers, chosen on the same lives. A "
-        f"constraint binds where the score without is {constraints.BINDS:.0%} or more below. Interval: 95 % "
+        "Without a constraint and with the best of the fixed multipliers, chosen on the same lives. The "
+        "shortfall is the difference of their scores as a share of the best one's return, from which no "
+        f"violation is deducted; a constraint binds from {constraints.BINDS:.0%} on. Interval: 95 % "
         "bootstrap over seeds."
     )
     return Table("binding", caption, columns, rows, frame)
