@@ -81,12 +81,14 @@ def _paired(lives: pd.DataFrame) -> Table | None:
     """Every method that tunes something, less every one that does not, altogether and by initial rate."""
     names = list(dict.fromkeys(lives["method"]))
     plain = [name for name in names if name in (RC, FIXED, "open loop") or name.startswith("decay")]
+    every = sorted({float(rate) for rate in lives.loc[~lives["method"].isin(plain), "rate"]})
     rows, frame = [], []
     for method in [name for name in names if name not in plain]:
-        rates = constraints.rates_of(lives, method)
+        own = constraints.rates_of(lives, method)
         for other in plain:
-            cells = {"all": constraints.paired(lives, method, other, rates)}
-            cells |= {f"{rate:g}": constraints.paired(lives, method, other, [rate]) for rate in rates}
+            cells = {"all": constraints.paired(lives, method, other, own)}
+            # A method that did not run with a rate has no pairs there.
+            cells |= {f"{rate:g}": constraints.paired(lives, method, other, [rate]) for rate in every}
             row = {"method": method, "other": other}
             for name, found in cells.items():
                 if found is not None:
@@ -96,10 +98,7 @@ def _paired(lives: pd.DataFrame) -> Table | None:
             frame.append(row)
     if not rows:
         return None
-    wide = max(len(row) for row in rows)
-    rates = sorted({float(rate) for rate in lives.loc[~lives["method"].isin(plain), "rate"]})
-    columns = ["difference of scores", "all", *(f"rate {rate:g}" for rate in rates)]
-    rows = [row + ["-"] * (wide - len(row)) for row in rows]
+    columns = ["difference of scores", "all", *(f"rate {rate:g}" for rate in every)]
     caption = f"Pairs of the same task, seed and initial multiplier (and rate). Interval: {_OVER}."
     return Table("paired", caption, columns, rows, pd.DataFrame(frame))
 

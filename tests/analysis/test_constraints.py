@@ -164,6 +164,21 @@ def test_tasks_of_one_kind_are_told_apart_by_their_settings():
     }
 
 
+def test_differences_stand_under_their_rate():
+    """MeSh ran from 0.1 alone, MetaL from 0.01 as well."""
+    points: list[dict[str, Any]] = [
+        {"inner": {"tuned": "['rate']"}, "level": 7.0},
+        {"inner": {"tuned": "['rate']", "multiplier.rate": "0.01"}, "level": 6.0},
+        {"inner": {"tuned": "['scale', 'offset']"}, "level": 9.0},
+        {"inner": {}, "level": 5.0},
+        {"inner": {"multiplier.rate": "0.01"}, "level": 5.0},
+    ]
+    table = next(one for one in constraint_parts(stored(points))[1] if one.name == "paired")
+    assert table.columns[1:] == ["all", "rate 0.01", "rate 0.1"]
+    shown = {row[0]: [cell.split(" ")[0] for cell in row[1:]] for row in table.rows}
+    assert shown == {f"{METAL} - {RC}": ["1.5", "1.0", "2.0"], f"MeSh - {RC}": ["4.0", "-", "4.0"]}
+
+
 def test_the_section_shows_what_there_is():
     words, tables, pictures = constraint_parts(stored(POINTS))
     assert [table.name for table in tables] == ["acceptance", "binding", "paired", "methods"]
