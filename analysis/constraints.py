@@ -85,15 +85,18 @@ def lives_of(data: SweepData) -> pd.DataFrame:
         (means over the last quarter of the checkpoints), ``peak`` (the largest multiplier), ``multiplier``
         and ``last_rate`` (at the end). A world with several costs shows its first one's multiplier.
     """
-    tasks, rows = tasks_of(data), []
+    rows: list[dict[str, Any]] = []
+    if "inner.multiplier.rate" not in data.parameters:  # the sweep is of other learners
+        return pd.DataFrame(rows)
+    tasks = tasks_of(data)
     for run in data.rows("point"):
         if run["status"] != FINISHED:
             continue
-        params = _learner(data, run["run_id"])
         curves = {name: data.curve(run["run_id"], metric) for name, metric in CONSTRAINED.items()}
         values = {name: found[1] for name, found in curves.items() if found is not None}
         if len(values) < len(CONSTRAINED):
             continue
+        params = _learner(data, run["run_id"])
         for seed in range(values["score"].shape[0]):
             last = {name: float(_tail(values[name][seed]).mean()) for name in _MEANS}
             ends = {
