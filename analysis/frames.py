@@ -27,6 +27,7 @@ from metalab.sweep.overview import selection_of
 __all__ = [
     "CONSTRAINED",
     "EXPOSED",
+    "NLL_SERIES",
     "RATING_SERIES",
     "SweepData",
     "evaluations",
@@ -47,6 +48,12 @@ SERIES_COLUMNS = ("seed", "step", "metric", "value")
 EVALUATION_COLUMNS = ("seed", "set", "task", "outer_step", "update", "env_steps", "metric", "value")
 EXPOSED = "train/inner/meta/"  # before the names of exposed hyperparameters, among the series
 RATING_SERIES = "train/inner/rank_correlation"  # of ratings and cleanness, in training batches
+# Of the source's actions in training crops: the section on distillation.
+NLL_SERIES = {
+    "first 20 steps of a crop": "train/inner/nll_first",
+    "last 20 steps": "train/inner/nll_last",
+    "all steps": "train/loss",
+}
 # What the section on soft constraints reads of a life's series, by its own names.
 CONSTRAINED = {
     "score": "train/score",
@@ -220,18 +227,22 @@ def _everything(runs: pd.DataFrame) -> _Wanted:
 def _drawn(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> _Wanted:
     """Of series the metrics that are drawn; of evaluations the best point's and the baselines'.
 
+    A report on distillation compares all points.
+
     Of the other points those sets that an objective is taken from, which has no series there.
     """
     select, names = selection_of(config), [one.name for one in objectives(config)]
     selection = f"evaluation/{select}/return"
     metrics = ["train/score", selection, RATING_SERIES, *names]
     metrics += CONSTRAINED.values() if "soft_constraints" in (config.get("report") or ()) else ()
+    distilled = "distillation" in (config.get("report") or ())
+    metrics += NLL_SERIES.values() if distilled else ()
     sets = [name.split("/")[1] for name in names if not name.startswith("train/") and name != selection]
     points = [row for row in rows if row["kind"] == "point"]
     best = {row["run_id"] for row in best_rows(config, points)[:1]}
     evaluations: dict[str, _Filter | None] = {}
     for row in rows:
-        if row["kind"] != "point" or row["run_id"] in best:
+        if row["kind"] != "point" or row["run_id"] in best or distilled:
             evaluations[row["run_id"]] = None
         elif sets:
             evaluations[row["run_id"]] = [[("set", "in", sets)]]

@@ -12,6 +12,7 @@ import pandas as pd
 from analysis import points as of_points
 from analysis import report_tables, side_by_side, summaries
 from analysis.constraint_section import constraint_parts
+from analysis.distillation_section import distillation_parts
 from analysis.frames import SweepData, records
 from analysis.plots import cost, curation, held_out, hyperparameters, learning, search, tuning
 from analysis.plots.pictures import Picture
@@ -249,12 +250,18 @@ def constraint_section(data: SweepData) -> Section:
     return Section("soft_constraints", "Soft constraints", *constraint_parts(data))
 
 
+def distillation_section(data: SweepData) -> Section:
+    """Algorithm Distillation: learning in context beside the source, and what the context is worth."""
+    return Section("distillation", "Learning in context", *distillation_parts(data))
+
+
 SECTIONS: dict[str, Callable[[SweepData], Section]] = {
     "learning_curves": learning_section,
     "held_out": held_out_section,
     "hyperparameters": hyperparameter_section,
     "curation": curation_section,
     "soft_constraints": constraint_section,
+    "distillation": distillation_section,
     "cost": cost_section,
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("meta_step", "packing", "overhead", "ppo", "memory", "evolution")
+BENCHMARKS = ("meta_step", "packing", "overhead", "ppo", "memory", "evolution", "distillation")
 
 
 def main() -> int:

@@ -14,10 +14,13 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "noised_expert": "inner_loops.noised_expert:NoisedExpert",
         "datarater": "inner_loops.datarater:DataRater",
         "in_context": "inner_loops.in_context:InContext",
+        "distillation": "inner_loops.distillation:Distillation",
     },
     "agent": {
         "symla": "inner_loops.agents.symla:SymLA",
         "meta_rnn": "inner_loops.agents.meta_rnn:MetaRNN",
+        "transformer": "inner_loops.agents.transformer:TransformerAgent",
+        "recurrent": "inner_loops.agents.recurrent:RecurrentAgent",
         "thompson": "inner_loops.agents.bandits:ThompsonSampling",
         "ucb1": "inner_loops.agents.bandits:UCB1",
         "uniform": "inner_loops.agents.bandits:Uniform",
@@ -115,6 +118,8 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "python": "inner_loops.data.corpora:PythonCorpus",
         "files": "inner_loops.data.corpora:FileCorpus",
     },
+    "demonstration": {"life": "inner_loops.prompts:Demonstration"},
+    "histories": {"recorded": "inner_loops.data.recorded:Recorded"},
     "tokenizer": {
         "bytes": "inner_loops.data.tokenizers:Bytes",
         "byte_pairs": "inner_loops.data.tokenizers:BytePairs",

@@ -40,12 +40,14 @@ class Tally(NamedTuple):
         steps: [] int32.
         reward: [] what the agent was paid.
         score: [] what counts.
+        ended: [] int32, episodes that ended.
         counted: [] by name, what the world tallies of every step.
     """
 
     steps: Array
     reward: Array
     score: Array
+    ended: Array
     counted: dict[str, Array]
 
 
@@ -84,8 +86,9 @@ class InContext:
     rollout_length: int = static(10, doc="T, environment steps of one inner update", at_least=1)
     score: str = static(
         "life",
-        doc="mean score of a step since birth, or in the stretch that is judged (reports: the last update)",
-        choices=("life", "stretch"),
+        doc="mean score of a step since birth; or of a step or an episode in the stretch that is judged "
+        "(reports: the last update)",
+        choices=("life", "stretch", "episode"),
     )
 
     @property
@@ -154,7 +157,7 @@ class InContext:
         del key, meta, batch
         stretch = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0, dtype=leaf.dtype), outs.aux)
         broken = ~all_finite((state.memory, state.life.score))
-        score = _mean_score(state.life if self.score == "life" else stretch)
+        score = self._score(state.life, stretch)
         return state, Evaluation(
             loss=None,
             score=jnp.where(broken, jnp.nan, score),
@@ -163,16 +166,22 @@ class InContext:
         )
 
     def assess(self, key: Array, meta: PyTree, state: LifeState) -> dict[str, Array]:
-        """``return``, the mean score of a step, and the world's tallies, summed since birth."""
+        """``return``, see ``score``, and the world's tallies, summed since birth."""
         del key, meta
-        score = _mean_score(state.life if self.score == "life" else state.recent)
-        return {"return": score, **state.life.counted}
+        return {"return": self._score(state.life, state.recent), **state.life.counted}
+
+    def _score(self, life: Tally, stretch: Tally) -> Array:
+        """[] as ``score`` says; 0 before the first step."""
+        counts = life if self.score == "life" else stretch
+        # A stretch within one episode is counted as that episode.
+        return counts.score / jnp.maximum(counts.ended if self.score == "episode" else counts.steps, 1)
 
     def _act(
         self, meta: PyTree, state: LifeState, mask: Array, uniform: Array, noise: PyTree
     ) -> tuple[LifeState, tuple[Tally, Trajectory]]:
         """One step: the state after it, what it adds to the sums, and what happened."""
-        memory, logits = self.agent.step(meta, state.memory, self._percept(state, mask))
+        percept = self.percept(state.obs, state.action, state.reward, state.done, mask)
+        memory, logits = self.agent.step(meta, state.memory, percept)
         action = Categorical(jnp.where(mask, logits, -jnp.inf)).sample(uniform)
         obs, env_state, reward, terminated, truncated, info = self.environment.step_with(
             noise, state.env_state, action, state.env_params
@@ -181,6 +190,7 @@ class InContext:
             steps=jnp.ones((), jnp.int32),
             reward=jnp.asarray(reward, jnp.float32),
             score=jnp.asarray(info["score"], jnp.float32),
+            ended=jnp.logical_or(terminated, truncated).astype(jnp.int32),
             counted={
                 name: jnp.asarray(info["tallies"][name], jnp.float32) for name in self.environment.tallies
             },
@@ -205,25 +215,28 @@ class InContext:
         )
         return after, (tally, happened)
 
-    def _percept(self, state: LifeState, mask: Array) -> Percept:
-        """What the agent is told; action, reward and end are those of the step before."""
+    def percept(self, obs: Array, action: Array, reward: Array, done: Array, mask: Array) -> Percept:
+        """What the agent is told of an observation and of the step before it.
+
+        Args:
+            obs: as the environment gives it.
+            action: [] int32; -1: there was none.
+            reward: [] what that action was paid.
+            done: [] bool, that step ended an episode.
+            mask: [A] bool, the actions that this world has.
+        """
         sizes = self.sizes
         is_index = self.environment.num_states is not None
-        obs = jax.nn.one_hot(state.obs, sizes.observations) if is_index else state.obs.reshape(-1)
+        seen = jax.nn.one_hot(obs, sizes.observations) if is_index else obs.reshape(-1)
         return Percept(
-            obs=obs.astype(jnp.float32),
-            action=jax.nn.one_hot(state.action, sizes.actions),
-            reward=state.reward,
-            done=state.done.astype(jnp.float32),
+            obs=seen.astype(jnp.float32),
+            action=jax.nn.one_hot(action, sizes.actions),
+            reward=reward,
+            done=done.astype(jnp.float32),
             obs_mask=jnp.ones(sizes.observations, bool),
             action_mask=mask,
         )
 
     def _nothing(self) -> Tally:
-        zero = jnp.zeros((), jnp.float32)
-        return Tally(jnp.zeros((), jnp.int32), zero, zero, dict.fromkeys(self.environment.tallies, zero))
-
-
-def _mean_score(tally: Tally) -> Array:
-    """[] per step; 0 before the first."""
-    return tally.score / jnp.maximum(tally.steps, 1)
+        zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
+        return Tally(none, zero, zero, none, dict.fromkeys(self.environment.tallies, zero))

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from inner_loops.networks.transformer import Transformer
+from inner_loops.networks.transformer import Transformer, check_heads
 from metalab.components import component, static
 from metalab.protocols import PyTree
 
-__all__ = ["LanguageModel", "check_heads"]
+__all__ = ["LanguageModel"]
 
 _TYPES = {"float32": None, "bfloat16": jnp.bfloat16}
 
@@ -60,16 +60,4 @@ class LanguageModel:
             causal=True,
             remat=self.remat,
             dtype=_TYPES[self.activations],
-        )
-
-
-def check_heads(width: int, heads: int) -> None:
-    """Refuses heads that rotary positions cannot turn.
-
-    Raises:
-        ValueError: they do not divide the width into even parts.
-    """
-    if width % (2 * heads):
-        raise ValueError(
-            f"heads={heads} do not divide width={width} into even parts; try heads={width // 16}"
         )

@@ -13,9 +13,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from inner_loops.data.labelled import Labelled
-from inner_loops.language_model import check_heads
 from inner_loops.networks.perceptron import Perceptron
-from inner_loops.networks.transformer import Transformer
+from inner_loops.networks.transformer import Transformer, check_heads
 from metalab.components import component, static
 from metalab.protocols import PyTree
 

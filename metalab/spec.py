@@ -103,6 +103,7 @@ class EvaluationSet:
         threshold: return that counts as solved, for steps-to-threshold; None: not reported.
         probe: whether it is reported how much of the truth the learners' representation tells.
         baselines: whether baselines are evaluated here too.
+        points: whether points are evaluated here, and baselines that are made of a point's learner.
     """
 
     name: str
@@ -115,6 +116,7 @@ class EvaluationSet:
     threshold: float | None
     probe: bool = False
     baselines: bool = True
+    points: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,9 @@ meta-parameters instead of the gradients, so that one noisy lifetime moves them 
 (Calian et al. 2025, arXiv:2505.17895, algorithm 1). A slot keeps its optimiser state when it is reborn; one
 whose gradient is not finite has no say in that step.
 
+A loss that needs no life (the likelihood of recorded actions, ``inner_loops.distillation``) is differentiated
+with a truncation of 0: nothing is unrolled. The inner loop says so (``judged_at_birth``).
+
 The memory of a truncation: with ``remat`` and mixed differentiation only parameters and optimiser states of
 each inner update are stored; ``keep_gradients`` stores the inner gradients as well, which spares the backward
 pass their recomputation (Kemaev et al. 2025, arXiv:2505.00793).
@@ -16,6 +19,7 @@ pass their recomputation (Kemaev et al. 2025, arXiv:2505.00793).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -67,7 +71,9 @@ class MetaGradient:
 
     inner: InnerLoop = part(doc="what learns", group="inner")
     tasks: TaskDistribution = part(doc="what it lives in", group="tasks")
-    truncation: int = static(5, doc="K, inner updates differentiated through", at_least=1)
+    truncation: int = static(
+        5, doc="K, inner updates differentiated through; 0: the loss is of newborns and examples", at_least=0
+    )
     num_slots: int = static(32, doc="P, lifetimes in flight", at_least=1)
     optimizer: OptimizerSettings = part(
         Adam(learning_rate=1e-4), doc="moves the meta-parameters", group="optimizer"
@@ -126,7 +132,7 @@ class MetaGradient:
 
     def host_batches(self, rng: np.random.Generator) -> PyTree:
         """See ``FedOuterLoop``: leaves ``[P, K, ...]`` or None."""
-        return host_batches(self.inner, rng, self.num_slots, self.truncation)
+        return host_batches(self.inner, rng, self.num_slots, max(self.truncation, 1))
 
     def meta_params(self, state: MetaGradientState) -> PyTree:
         """The current meta-parameters."""
@@ -134,6 +140,11 @@ class MetaGradient:
 
     def _gradient(self, meta: PyTree, keys: Array, slots: Slots, data: PyTree):
         require_meta_params(self.inner, meta)
+        if self.truncation == 0 and not getattr(self.inner, "judged_at_birth", False):
+            raise TypeError(
+                f"{name_of(self.inner)} is judged by what its updates led to: truncation=0 leaves none; "
+                "give at least 1"
+            )
 
         def lifetime(meta: PyTree, key: Array, slot: Slots, batches: PyTree):
             unroll_key, evaluate_key = jax.random.split(key)
@@ -145,7 +156,7 @@ class MetaGradient:
                 meta,
                 slot.state,
                 length,
-                batches,
+                jax.tree.map(lambda leaf: leaf[:length], batches),
                 remaining,
                 remat=self.remat,
                 keep_gradients=self.keep_gradients,
@@ -165,12 +176,30 @@ class MetaGradient:
         if self.max_slot_norm is None and not self.per_slot_optimizer:
 
             def total(meta: PyTree):
-                losses, aux = jax.vmap(lifetime, axes)(meta, keys, slots, data)
+                losses, aux = self._over_slots(lifetime, axes)(meta, keys, slots, data)
                 # The sum, not the mean: bounds on a lifetime's cotangent must not depend on P.
                 return jnp.sum(losses), aux
 
             return jax.grad(total, has_aux=True)(meta)
         return jax.vmap(jax.grad(lifetime, has_aux=True), axes)(meta, keys, slots, data)
+
+    def _over_slots(self, lifetime: Callable[..., PyTree], axes: tuple[int | None, ...]):
+        """``lifetime`` of every slot; a single one is not mapped over.
+
+        An axis of one slot beside that of the examples makes the gradient of a weight a product over two
+        axes, for which a CPU takes twice the time.
+        """
+        if self.num_slots > 1:
+            return jax.vmap(lifetime, axes)
+
+        def alone(*args: PyTree) -> PyTree:
+            single = [
+                one if axis is None else jax.tree.map(lambda leaf: leaf[0], one)
+                for one, axis in zip(args, axes, strict=True)
+            ]
+            return jax.tree.map(lambda leaf: leaf[None], lifetime(*single))
+
+        return alone
 
     def _moved(self, gradient: PyTree, state: MetaGradientState) -> tuple[PyTree, PyTree, dict[str, Array]]:
         """Meta-parameters and optimiser after one step; ``gradient`` is a sum, or one for each slot."""

@@ -172,6 +172,15 @@ def test_overhead_says_where_a_sweeps_time_goes() -> None:
 
 
 @pytest.mark.slow
+def test_distillation_measures_recording_teaching_and_living() -> None:
+    sizes = ("--contexts", "4", "--lives", "2", "--sources", "2", "--batch", "2", "--window", "4")
+    rows = _rows(_command("distillation", *sizes, "--repeats", "1"), "what")
+    named = ["recording", "teaching", "teaching, streams mapped over", "living, context 4"]
+    assert [row[0] for row in rows] == [*named, "living, context 4, read anew"]
+    assert all(len(row) == 7 for row in rows)
+
+
+@pytest.mark.slow
 def test_every_benchmark_is_a_command() -> None:
     for name in BENCHMARKS:
         assert "--repeats" in _command(name, "--help")

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import jax
 from jax import Array
 
 from metalab.protocols import PyTree
 
-__all__ = ["InContextAgent", "Percept", "Sizes"]
+__all__ = ["InContextAgent", "Percept", "SequenceAgent", "Sizes", "logits_along"]
 
 
 class Sizes(NamedTuple):
@@ -76,3 +77,31 @@ class InContextAgent(Protocol):
     def step(self, params: PyTree, memory: PyTree, percept: Percept) -> tuple[PyTree, Array]:
         """The memory after the percept, and logits ``[A]``; those of masked actions are not read."""
         ...
+
+
+@runtime_checkable
+class SequenceAgent(InContextAgent, Protocol):
+    """An agent that can read whole streams at once, which is how it is taught by recorded ones."""
+
+    def run(self, params: PyTree, percepts: Percept) -> Array:
+        """Logits ``[N, T, A]`` of N newborns that hear percepts ``[N, T, ...]``, without any temperature.
+
+        They are those of ``step`` in turn, to rounding. Streams come together because the products with
+        weights are faster so than under ``vmap`` (``inner_loops.networks.transformer``).
+        """
+        ...
+
+
+def logits_along(agent: InContextAgent, key: Array, params: PyTree, percepts: Percept) -> Array:
+    """Logits ``[N, T, A]`` of newborn agents that hear percepts ``[N, T, ...]``, at once where they can."""
+    if isinstance(agent, SequenceAgent):
+        return agent.run(params, percepts)
+    sizes = Sizes(percepts.obs.shape[-1], percepts.action.shape[-1])
+
+    def hear(memory: PyTree, percept: Percept) -> tuple[PyTree, Array]:
+        return agent.step(params, memory, percept)
+
+    def one(key: Array, percepts: Percept) -> Array:
+        return jax.lax.scan(hear, agent.init_memory(key, params, sizes), percepts)[1]
+
+    return jax.vmap(one)(jax.random.split(key, percepts.reward.shape[0]), percepts)

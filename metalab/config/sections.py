@@ -64,6 +64,7 @@ class SetSection:
     threshold: float | None = static(None, doc="return that counts as solved")
     probe: bool = static(False, doc="report how much of the truth the learners' representation tells")
     baselines: bool = static(True, doc="evaluate the baselines here too")
+    points: bool = static(True, doc="evaluate the points here; false: baselines with a learner alone")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,6 +125,8 @@ def read_evaluation(config: Mapping[str, Any], budget: Budget) -> EvaluationSett
         raise ConfigError("evaluation.select", f"there is no set {select!r}; {nearest(str(select), sets)}")
     if select is not None and sets[select].get("baselines") is False:
         raise ConfigError(f"evaluation.sets.{select}.baselines", "false on the set that tunes the baselines")
+    if select is not None and sets[select].get("points") is False:
+        raise ConfigError(f"evaluation.sets.{select}.points", "false on the set that selects meta-parameters")
     every = section.get("every", budget.outer_steps)
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise ConfigError("evaluation.every", f"expected a whole number at least 1, got {every!r}")

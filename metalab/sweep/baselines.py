@@ -111,10 +111,11 @@ def run_baselines(
 
 def _outcome(context: Context, point: Point, baseline: Baseline) -> _Outcome:
     sets = {name: one for name, one in context.evaluation_sets(point).items() if one.baselines}
+    of_points = {name: one for name, one in sets.items() if one.points}
     if baseline.name == "untrained":
-        return _raised(context, sets, {}, _points_width(context))
+        return _raised(context, of_points, {}, _points_width(context))
     if baseline.name == "random":
-        return _newborn(context, sets)
+        return _newborn(context, of_points)
     if baseline.name == "optimal":
         return _optimal(context, sets)
     if baseline.name == "floor":

@@ -153,7 +153,7 @@ class Pack:
             meta = self._program.meta_params(state)
             steps = np.full(self._program.num_lanes, self._spec.budget.outer_steps)
         host = self._program.fetch(meta)
-        names = list(self._sets_of(points[0]))
+        names = [name for name, one in self._sets_of(points[0]).items() if one.points]
         found = {name: self._judge.curves(name, berths, points, meta, "final") for name in names}
         probed = {
             name: self._judge.probes(name, berths, points, meta)

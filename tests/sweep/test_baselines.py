@@ -1,5 +1,6 @@
 """Baselines of a toy sweep: tuned, untrained, newborn; and meta-parameters on tasks of their own."""
 
+import dataclasses
 import shutil
 import types
 from pathlib import Path
@@ -34,6 +35,9 @@ def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Store:
     root = tmp_path_factory.mktemp("baselines")
     shutil.copy(empty_store, root / "mlflow.db")
     spec = toy.make_spec(seeds=2, outer_steps=2, baselines=BASELINES)
+    alone = {**spec.evaluation.sets["train"], "points": False}
+    sets = {**spec.evaluation.sets, "alone": alone}
+    spec = dataclasses.replace(spec, evaluation=dataclasses.replace(spec.evaluation, sets=sets))
     assert toy.run(spec, root).failed == 0
     steps: list[int] = []
     again = toy.run(spec, root, on_chunk=steps.append)
@@ -53,6 +57,13 @@ def test_every_baseline_is_a_finished_run_under_the_sweep(store: Store) -> None:
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     parents = store.client.search_runs([store.experiment_id], "tags.`metalab.kind` = 'sweep'")
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parents[0].info.run_id}
+
+
+def test_a_set_without_points_is_met_by_learners_of_their_own_alone(store: Store) -> None:
+    points = store.client.search_runs([store.experiment_id], "tags.`metalab.kind` = 'point'")
+    runs = {"point": points[0], **found(store)}
+    met = {name for name, run in runs.items() if "final/alone/return" in run.data.metrics}
+    assert met == {"tuned"}
 
 
 def test_tuning_picks_the_best_setting_and_keeps_what_it_tried(store: Store) -> None:
