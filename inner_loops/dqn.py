@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from inner_loops import draws
 from inner_loops.experience import World, act, recorded
 from inner_loops.exploration import EpsilonGreedy, epsilon_greedy
 from inner_loops.n_step import Step, Transition
@@ -82,7 +83,7 @@ class DQN(OffPolicyAgent):
 
     def _act(self, key: Array, state: OffPolicyState) -> tuple[World, Step]:
         noise_key, env_key = jax.random.split(key)
-        noise = jax.random.uniform(noise_key, (self.rollout_length, self.num_envs))
+        noise = draws.uniform(noise_key, (self.rollout_length, self.num_envs))
         epsilon, mask = self.exploration.epsilon(state.world.steps), self._mask(state.world)
 
         def choose(obs: Array, uniform: Array) -> tuple[Array, Array]:

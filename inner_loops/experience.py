@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from inner_loops import draws
 from inner_loops.environments.base import Environment
 from inner_loops.episodes import Episodes, count_episodes, no_episodes
 from inner_loops.n_step import Step, Transition, n_step_transitions
@@ -141,7 +142,7 @@ def act_and_learn(
         The world and the agent after the steps, and the record, leaves ``[T, B, ...]``.
     """
     length, num_envs = jax.tree.leaves(noise)[0].shape[:2]
-    keys = jax.random.split(key, (length, num_envs))
+    keys = draws.split(key, (length, num_envs))
     env_step = jax.vmap(environment.step, (0, 0, 0, None))
 
     def body(carry: tuple[Array, PyTree, PyTree], xs: tuple[Array, PyTree]) -> tuple[Any, Any]:
@@ -219,8 +220,17 @@ def no_experience(
     return Experience(replay, recent)
 
 
-def file_steps(experience: Experience, steps: Step, discount: Array | float) -> Experience:
-    """The experience with the ``T * B`` transitions that ``steps`` (leaves ``[T, B, ...]``) completed."""
+def file_steps(
+    experience: Experience, steps: Step, discount: Array | float, counts: Array | None = None
+) -> Experience:
+    """The experience with the ``T * B`` transitions that ``steps`` (leaves ``[T, B, ...]``) completed.
+
+    Args:
+        experience: before the steps.
+        steps: of every environment.
+        discount: [] gamma.
+        counts: [] bool; where not, the experience stays as it is.
+    """
     steps = jax.tree.map(lambda new, old: new.astype(old.dtype), steps, experience.recent)
     open_steps = experience.recent.reward.shape[0]
     window = jax.tree.map(lambda old, new: jnp.concatenate([old, new]), experience.recent, steps)
@@ -229,4 +239,7 @@ def file_steps(experience: Experience, steps: Step, discount: Array | float) -> 
     )
     rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), made)
     length = steps.reward.shape[0]
-    return Experience(experience.replay.add(rows), jax.tree.map(lambda leaf: leaf[length:], window))
+    recent = jax.tree.map(lambda leaf: leaf[length:], window)
+    if counts is not None:
+        recent = select(counts, recent, experience.recent)
+    return Experience(experience.replay.add(rows, counts), recent)

@@ -96,15 +96,16 @@ class OffPolicyAgent(ClassicalAgent):
     ) -> tuple[OffPolicyState, StepOut]:
         """One rollout and ``G`` gradient steps."""
         del meta, batch
-        act_key, learn_key = jax.random.split(key)
-        world, steps = self._act(act_key, state)
-        experience = file_steps(state.experience, steps, self.discount)
-        state = state._replace(world=world, experience=experience)
-        state = state._replace(learner=self._watched(act_key, state, steps))
-        learner, loss, ready = self._learn(learn_key, state)
-        metrics = {"reward": jnp.mean(steps.reward), "loss": loss, "learning": ready.astype(loss.dtype)}
-        record = self._recorded(world, steps)
-        return state._replace(learner=learner), StepOut(metrics=metrics, record=record)
+        return self._lived(key, state)
+
+    def step_if(
+        self, alive: Array, key: Array, meta: PyTree, state: OffPolicyState, batch: PyTree
+    ) -> tuple[OffPolicyState, StepOut]:
+        """See ``Gated``: the replay, the bulk of the state, is chosen by the rows that are new."""
+        del meta, batch
+        after, out = self._lived(key, state, alive)
+        learner, world = select(alive, (after.learner, after.world), (state.learner, state.world))
+        return OffPolicyState(learner, after.experience, world), out
 
     def evaluate(
         self, key: Array, meta: PyTree, state: OffPolicyState, outs: StepOut, batch: PyTree
@@ -120,6 +121,20 @@ class OffPolicyAgent(ClassicalAgent):
         """``return``: the mean score of the environments' last episodes."""
         del key, meta
         return {"return": state.world.episodes.score}
+
+    def _lived(
+        self, key: Array, state: OffPolicyState, counts: Array | None = None
+    ) -> tuple[OffPolicyState, StepOut]:
+        """The state after one inner update, its experience as it was where the update does not count."""
+        act_key, learn_key = jax.random.split(key)
+        world, steps = self._act(act_key, state)
+        experience = file_steps(state.experience, steps, self.discount, counts)
+        state = state._replace(world=world, experience=experience)
+        state = state._replace(learner=self._watched(act_key, state, steps))
+        learner, loss, ready = self._learn(learn_key, state)
+        metrics = {"reward": jnp.mean(steps.reward), "loss": loss, "learning": ready.astype(loss.dtype)}
+        record = self._recorded(world, steps)
+        return state._replace(learner=learner), StepOut(metrics=metrics, record=record)
 
     # What a subclass says.
 

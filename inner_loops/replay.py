@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from inner_loops import draws
 from metalab.protocols import PyTree
 
 __all__ = ["Replay", "empty_replay"]
@@ -38,8 +39,13 @@ class Replay(NamedTuple):
         """C."""
         return jax.tree.leaves(self.data)[0].shape[0]
 
-    def add(self, rows: PyTree) -> Replay:
+    def add(self, rows: PyTree, counts: Array | None = None) -> Replay:
         """The ring with ``rows`` (leaves ``[B, ...]``) in place of its oldest ones.
+
+        Args:
+            rows: of the dtypes of the ring.
+            counts: [] bool; where not, the ring stays as it is. To choose between two rings would copy both
+                of them, this touches the rows alone.
 
         Raises:
             ValueError: the capacity is not a whole number of batches of this size.
@@ -53,12 +59,16 @@ class Replay(NamedTuple):
         chex.assert_trees_all_equal_dtypes(self.data, rows)
 
         def write(ring: Array, new: Array) -> Array:
+            if counts is not None:
+                old = jax.lax.dynamic_slice_in_dim(ring, self.position, count)
+                new = jnp.where(counts, new, old)
             return jax.lax.dynamic_update_slice_in_dim(ring, new, self.position, axis=0)
 
+        added = jnp.asarray(count if counts is None else jnp.where(counts, count, 0), jnp.int32)
         return Replay(
             data=jax.tree.map(write, self.data, rows),
-            position=(self.position + count) % self.capacity,
-            size=jnp.minimum(self.size + count, self.capacity),
+            position=(self.position + added) % self.capacity,
+            size=jnp.minimum(self.size + added, self.capacity),
         )
 
     def sample(self, key: Array, shape: tuple[int, ...]) -> PyTree:
@@ -67,7 +77,7 @@ class Replay(NamedTuple):
         A whole update's minibatches are best drawn at once: the ring is then read outside of their loop.
         """
         # A float32 in [0, 1) has 2^23 values: too few to hit the rows of a large ring equally often.
-        age = jax.random.randint(key, shape, 0, jnp.maximum(self.size, 1))
+        age = draws.randint(key, shape, 0, jnp.maximum(self.size, 1))
         rows = (self.position - 1 - age) % self.capacity
         return jax.tree.map(lambda ring: ring.at[rows].get(mode="promise_in_bounds"), self.data)
 

@@ -27,8 +27,8 @@ a threshold (Meta SAC-Lag)   ``tuned: [shift]``: the constraint is ``J_C <= beta
 with costs weighted as in an evaluation: by ``outer_weight`` where ``J_C`` exceeds its limit. With the
 threshold tuned it comes close to Meta SAC-Lag (Honari et al. 2024, arXiv:2408.07962).
 
-The derivative is one forward-mode product for each tuned number: a backward pass of the critic and the outer
-minibatch. It is taken at every gradient step of one life, so it belongs to the learner; an outer loop sees
+The derivative is one backward pass through the outer minibatch and the critic's step, however many numbers
+are tuned. It is taken at every gradient step of one life, so it belongs to the learner; an outer loop sees
 whole stretches of a life, and can still move any number of it (``inner.meta``).
 
 **Deviations**: the body of the paper could not be read. From its abstract and summaries by others: that MetaL
@@ -239,7 +239,8 @@ class SoftConstraints(D4PG):
             moved, loss = self._inner_step(free, learner, inner, limits)
             return self._outer_loss(free, learner, moved, outer, limits), (moved, loss)
 
-        gradient, (moved, loss) = jax.jacfwd(judged, has_aux=True)(learner.free)
+        # One backward pass for all tuned numbers; forward mode makes a product for each.
+        gradient, (moved, loss) = jax.grad(judged, has_aux=True)(learner.free)
         change, moments = self.meta_optimizer.make().update(gradient, learner.meta_optimizer, learner.free)
         free: Any = optax.apply_updates(learner.free, change)
         return moved._replace(free=free, meta_optimizer=moments), loss

@@ -235,7 +235,14 @@ def _probe(self: Any, key: Array, meta: dict[str, Array], state: PyTree) -> Any:
     return self.learner_at(meta).probe(key, (), state)
 
 
-_OPTIONAL = {"assess": _assess, "probe": _probe}
+def _step_if(
+    self: Any, alive: Array, key: Array, meta: dict[str, Array], state: PyTree, batch: PyTree
+) -> tuple[PyTree, StepOut]:
+    """One update of the learner with the values of ``meta``, where ``alive``."""
+    return self.learner_at(meta).step_if(alive, key, (), state, batch)
+
+
+_OPTIONAL = {"assess": _assess, "probe": _probe, "step_if": _step_if}
 
 
 def _metrics(exposed: Exposed, meta: dict[str, Array]) -> dict[str, Array]:

@@ -17,6 +17,7 @@ from metalab.gradients import INNER_GRADIENT
 from metalab.protocols import (
     AdaptiveTaskDistribution,
     Evaluation,
+    Gated,
     HostFed,
     InnerLoop,
     PyTree,
@@ -83,14 +84,15 @@ def unroll(
 
     def body(state: PyTree, xs: tuple[Array, Array, PyTree]) -> tuple[PyTree, StepOut]:
         step_key, index, batch = xs
-        new_state, out = inner.step(step_key, meta, state, batch)
         if remaining is None:
-            return new_state, out
+            return inner.step(step_key, meta, state, batch)
         alive = index < remaining
-        return (
-            select(alive, new_state, state),
-            select(alive, out, jax.tree.map(jnp.zeros_like, out)),
-        )
+        if isinstance(inner, Gated):
+            new_state, out = inner.step_if(alive, step_key, meta, state, batch)
+        else:
+            new_state, out = inner.step(step_key, meta, state, batch)
+            new_state = select(alive, new_state, state)
+        return new_state, select(alive, out, jax.tree.map(jnp.zeros_like, out))
 
     if remat:
         stored = (_KEPT, INNER_GRADIENT) if keep_gradients else (_KEPT,)

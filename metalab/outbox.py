@@ -215,6 +215,8 @@ class Outbox:
             if self._delivery is None:
                 self._delivery = Delivery(self._make_store(), self._folder, self._reject)
             self._delivery.apply(operation)
+        except ImportError:  # an installation that is not whole: waiting does not mend it
+            raise
         except Exception as error:  # an absent store has many faces; the caller says which it is
             return error
         return None

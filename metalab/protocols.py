@@ -19,6 +19,7 @@ __all__ = [
     "Assessable",
     "Evaluation",
     "FedOuterLoop",
+    "Gated",
     "HostFed",
     "InnerLoop",
     "OuterLoop",
@@ -147,6 +148,21 @@ class Valued(Protocol):
 
     def values_of(self, meta: PyTree) -> dict[str, Array]:
         """Name to [] value."""
+        ...
+
+
+@runtime_checkable
+class Gated(Protocol):
+    """An inner loop whose state is too large to be chosen leaf by leaf at every update (a replay).
+
+    A lifetime that is over stays as it is while its neighbours go on. To choose between the old and the new
+    state copies both: a learner that can leave its state alone by itself does so here.
+    """
+
+    def step_if(
+        self, alive: Array, key: Array, meta: PyTree, state: PyTree, batch: PyTree
+    ) -> tuple[PyTree, StepOut]:
+        """``step`` where ``alive`` ([] bool); elsewhere the state as it was, and a report nobody reads."""
         ...
 
 

@@ -43,8 +43,8 @@ CASES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
     (
         "wrong type, static",
         {},
-        ["outer.truncation=2.5"],
-        ["outer.truncation: expected a whole number at least 1, got 2.5"],
+        ["outer.num_slots=2.5"],
+        ["outer.num_slots: expected a whole number at least 1, got 2.5"],
     ),
     ("out of range", {}, ["inner.noise=-1"], ["inner.noise: -1.0 is out of range: it must be at least 0"]),
     ("no seeds", {"seeds": 0}, [], ["seeds: 0 is out of range: it must be at least 1"]),

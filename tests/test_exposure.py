@@ -18,7 +18,7 @@ from inner_loops.networks.mlp import MlpNetwork
 from inner_loops.tasks.delayed_chains import DelayedChains
 from inner_loops.update_rules.a2c import A2C
 from inner_loops.update_rules.lpg import LPG
-from metalab.components import as_arrays
+from metalab.components import as_arrays, component
 from metalab.config import PointMaker, load, make_point, to_config
 from metalab.config.build import build_learner
 from metalab.contracts import ContractError, check_inner, check_outer
@@ -26,8 +26,8 @@ from metalab.errors import ConfigError
 from metalab.exposure import Leaf, expose, leaf_of
 from metalab.lifetimes import unroll
 from metalab.optimizers import Adam, Sgd
-from metalab.protocols import Assessable, Probeable
-from metalab.trees import stack
+from metalab.protocols import Assessable, Gated, Probeable
+from metalab.trees import select, stack
 from outer_loops.evolution_strategy import EvolutionStrategy
 from outer_loops.fixed import Fixed
 from outer_loops.meta_gradient import MetaGradient
@@ -91,6 +91,22 @@ def test_a_learner_with_its_values_exposed_is_the_learner_with_other_values():
     assert float(evaluation.score) == pytest.approx(-((1 - 0.7310586 * np.exp(-2.0)) ** 6), rel=1e-5)
     assessed = learner.assess(jax.random.key(4), meta, stepped)
     assert assessed.keys() == {"return", "meta/gain", "meta/optimizer.learning_rate"}
+
+
+def test_a_learner_that_gates_itself_does_so_with_its_values():
+    @component
+    class Rests(Walker):
+        def step_if(self, alive, key, meta, state, batch):
+            after, out = self.step(key, meta, state, batch)
+            return select(alive, after, state), out
+
+    learner = exposed(Rests(), *NAMES)
+    meta = {"gain": jnp.asarray(1.0), "optimizer.learning_rate": jnp.asarray(-2.0)}
+    assert [isinstance(one, Gated) for one in (learner, exposed(Walker(), *NAMES))] == [True, False]
+    state = learner.init(jax.random.key(0), meta, Targets().sample(jax.random.key(1)))
+    two = unroll(learner, jax.random.key(2), meta, state, 3, remaining=jnp.asarray(2))[0]
+    plain = unroll(exposed(Walker(), *NAMES), jax.random.key(2), meta, state, 3, remaining=jnp.asarray(2))[0]
+    chex.assert_trees_all_equal(two, plain)
 
 
 def test_what_a_learner_is_besides_its_numbers_stays():

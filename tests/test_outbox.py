@@ -419,6 +419,18 @@ class TestOutbox:
         assert not outbox.drain(10)
         assert len(said) == 1 and "recording in MLflow has ended (JSONDecodeError" in said[0]
 
+    def test_an_installation_that_is_not_whole_is_not_waited_for(
+        self, said: list[str], tmp_path: Path
+    ) -> None:
+        def make_store() -> Store:
+            raise ModuleNotFoundError("No module named 'six'")
+
+        outbox = Outbox(tmp_path, make_store, 0, said.append)
+        outbox.open("a", "point", "one")
+        outbox.release(outbox.flush())
+        assert not outbox.drain(10)
+        assert len(said) == 1 and "recording in MLflow has ended (ModuleNotFoundError" in said[0]
+
     def test_the_engine_s_thread_loads_no_mlflow(self, tmp_path: Path) -> None:
         code = (
             "import sys, pathlib; from metalab.outbox import Outbox\n"

@@ -41,7 +41,8 @@ def ratings(data: SweepData) -> Picture | None:
 def judges(data: SweepData) -> Picture | None:
     """Loss of fresh models against updates and against compute, a line a judge; None: no such sets."""
     frame = _of_best(data)
-    curves = curves_of(frame)
+    # Compute is what models alone report: other sets may have lives too.
+    curves = {name: lives for name, lives in curves_of(frame).items() if _compute(frame, name).size}
     if not curves:
         return None
     by_update, by_compute = [], []

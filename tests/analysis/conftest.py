@@ -64,7 +64,11 @@ def sweep_config(**changes: Any) -> dict[str, Any]:
         "study": {"sampler": "grid", "objective": "evaluation/train/return", "over_seeds": "iqm"},
         "evaluation": {
             "select": "train",
-            "sets": {"train": {"threshold": 0.9}, "held_out": {"threshold": 0.9}, "longer": {}},
+            "sets": {
+                "train": {"count": 4, "updates": 8, "threshold": 0.9},
+                "held_out": {"count": 4, "updates": 8, "seed": 1, "threshold": 0.9},
+                "longer": {"count": 4, "updates": 8, "seed": 2},
+            },
         },
         "report": ["learning_curves", "held_out", "hyperparameters", "cost"],
     } | changes

@@ -86,19 +86,32 @@ def test_the_figures_asked_for():
     assert constraints.acceptance(frame.query(f"method == {RC!r}")).empty
 
 
-def test_a_constraint_binds_where_no_constraint_falls_short_by_a_fifth():
-    """Best multiplier 1 in both tasks: 60 against 45, a quarter below, and 60 against 57."""
+def test_a_constraint_binds_where_no_constraint_falls_short_by_a_fifth_of_the_best_return():
+    """Best multiplier 1 in both tasks, of return 75: 60 against 45 is 15 / 75, 60 against 57 is 3 / 75."""
     scores = {(0, 0.0): 45.0, (1, 0.0): 57.0}
     frame = lives({FIXED: lambda task, seed, rate, start: scores.get((task, start), 60.0)})
+    frame["return"] = np.where(frame["start"] == 1.0, 75.0, 90.0)
     found = constraints.binding(frame)
-    np.testing.assert_allclose(found["shortfall"], [0.25, 0.05])
+    np.testing.assert_allclose(found["shortfall"], [0.2, 0.04])
     assert found["binds"].tolist() == [True, False]
     assert found["best_start"].tolist() == [1.0, 1.0]
+    np.testing.assert_allclose(found[["earned", "return"]], [[75.0, 90.0]] * 2)
     assert constraints.binding(frame.query("start == 0")).empty
-    # 100 lower no share can be given, and a fifth of the best score's size is 8: -55 and -43 against -40.
-    below = constraints.binding(frame.assign(score=frame["score"] - 100.0))
-    assert np.isnan(below[["shortfall", "shortfall_high"]].to_numpy(float)).all()
-    assert below["binds"].tolist() == [True, False]
+
+
+def test_whether_a_constraint_binds_does_not_hang_on_the_sign_of_the_score():
+    """A limit that cannot be kept takes as much from every score: the shares are as they were."""
+    scores = {(0, 0.0): 45.0, (1, 0.0): 57.0}
+    frame = lives({FIXED: lambda task, seed, rate, start: scores.get((task, start), 60.0) + seed})
+    frame["return"] = 75.0
+    kept, never = constraints.binding(frame), constraints.binding(frame.assign(score=frame["score"] - 100.0))
+    shares = ["shortfall", "shortfall_low", "shortfall_high"]
+    np.testing.assert_allclose(never[shares], kept[shares])
+    assert never["binds"].tolist() == [True, False]
+    # Where nothing is earned there is no share.
+    nothing = constraints.binding(frame.assign(**{"return": -1.0}))
+    assert np.isnan(nothing[shares].to_numpy(float)).all()
+    assert nothing["binds"].tolist() == [False, False]
 
 
 def stored(points: list[dict[str, Any]], seeds: int = 2, steps: int = 8) -> SweepData:
@@ -149,6 +162,21 @@ def test_tasks_of_one_kind_are_told_apart_by_their_settings():
         "cart_pole_goals, start 0.0",
         "cart_pole_goals, start -1.0",
     }
+
+
+def test_differences_stand_under_their_rate():
+    """MeSh ran from 0.1 alone, MetaL from 0.01 as well."""
+    points: list[dict[str, Any]] = [
+        {"inner": {"tuned": "['rate']"}, "level": 7.0},
+        {"inner": {"tuned": "['rate']", "multiplier.rate": "0.01"}, "level": 6.0},
+        {"inner": {"tuned": "['scale', 'offset']"}, "level": 9.0},
+        {"inner": {}, "level": 5.0},
+        {"inner": {"multiplier.rate": "0.01"}, "level": 5.0},
+    ]
+    table = next(one for one in constraint_parts(stored(points))[1] if one.name == "paired")
+    assert table.columns[1:] == ["all", "rate 0.01", "rate 0.1"]
+    shown = {row[0]: [cell.split(" ")[0] for cell in row[1:]] for row in table.rows}
+    assert shown == {f"{METAL} - {RC}": ["1.5", "1.0", "2.0"], f"MeSh - {RC}": ["4.0", "-", "4.0"]}
 
 
 def test_the_section_shows_what_there_is():

@@ -17,7 +17,7 @@ from analysis.frames import load_sweep
 from analysis.plots.hyperparameters import dimensions, importances
 from analysis.plots.panels import thinned
 from analysis.report import write_report
-from analysis.sections import sections
+from analysis.sections import SECTIONS, sections
 from analysis.tables import Table, markdown, number, with_interval
 from tests.analysis.conftest import LAST_STEP, evaluation_frame, rising
 
@@ -52,6 +52,12 @@ def written(demo: Path) -> Path:
 @pytest.fixture(scope="module")
 def page(written: Path) -> str:
     return written.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(SECTIONS))
+def test_every_section_has_something_to_say_of_any_sweep(name: str, demo: Path):
+    section = SECTIONS[name](load_sweep(demo, "demo"))
+    assert section.words or section.tables or section.pictures
 
 
 def test_files(written: Path, demo: Path):

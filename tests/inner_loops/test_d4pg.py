@@ -54,6 +54,18 @@ def test_after_an_end_only_the_reward_is_left():
     np.testing.assert_allclose(projected(-0.5, 0.0, [0.2] * 5), [0, 0.5, 0.5, 0, 0], atol=1e-6)
 
 
+def test_a_reward_that_is_not_a_number_shows():
+    assert np.isnan(projected(np.nan, 0.5, [0.2] * 5)).any()
+
+
+def test_its_derivative_moves_probability_from_atom_to_atom():
+    """Atom 1 moves to 0.75: a reward that rises by d takes d from atom 0 to atom 1; a clipped one stays."""
+    probs, ends = jnp.asarray([0.0, 0, 0, 1, 0]), (jnp.asarray(FIVE[0]), jnp.asarray(FIVE[1]))
+    slope = jax.jit(jax.jacrev(lambda reward: categorical_projection(reward, jnp.asarray(0.5), probs, *ends)))
+    np.testing.assert_allclose(slope(jnp.asarray(0.25)), [0, 0, -1, 1, 0], atol=1e-6)
+    np.testing.assert_allclose(slope(jnp.asarray(9.0)), np.zeros(5), atol=1e-6)
+
+
 def test_the_projection_keeps_probability_and_inside_the_support_the_mean():
     keys = jax.random.split(jax.random.key(0), 3)
     probs = jax.nn.softmax(jax.random.normal(keys[0], (50, 21)))

@@ -1,6 +1,7 @@
 """The deep Q-network: hand-worked targets and updates, exploration, probes, and what it refuses."""
 
 import dataclasses
+from typing import Any
 
 import chex
 import jax
@@ -16,6 +17,7 @@ from inner_loops.networks.q_network import StreamNetwork, action_values, q_heads
 from inner_loops.networks.tabular import TabularNetwork
 from inner_loops.tasks.gymnax_tasks import GymnaxTasks
 from metalab.contracts import check_inner, check_outer
+from metalab.lifetimes import unroll
 from metalab.optimizers import Adam, Sgd
 from outer_loops.fixed import Fixed
 from tests.inner_loops.lives import check_one_life_in_three_ways
@@ -168,6 +170,29 @@ def test_the_replay_remembers_the_phase_before():
     life = raised(agent, 60, {"phases": PHASES})
     found = NETWORK._values(life["phases"].learner.params, Probe().observations)
     np.testing.assert_allclose(found, PHASES.action_values(0.0), atol=0.05)
+
+
+def test_a_life_that_is_over_stays_as_it_is():
+    """Replay, open steps, networks, worlds: what two updates leave where the life has fewer left."""
+    agent = dataclasses.replace(TABLE, n_step=2)
+    tasks = ProbeTasks(name="discounting", index=True)
+    state = jax.jit(lambda key: agent.init(key, (), tasks.sample(key)))(jax.random.key(0))
+
+    @jax.jit
+    def lived(state: Any, remaining: jax.Array) -> Any:
+        return unroll(agent, jax.random.key(1), (), state, 2, remaining=remaining)
+
+    @jax.jit
+    def stepped(state: Any, key: jax.Array) -> Any:
+        return agent.step(key, (), state, None)[0]
+
+    ages = [state]
+    for key in jax.random.split(jax.random.key(1), 2):
+        ages.append(stepped(ages[-1], key))
+    for remaining, expected in enumerate(ages):
+        found, outs = lived(state, jnp.asarray(remaining))
+        chex.assert_trees_all_close(found, expected, rtol=1e-6)
+        np.testing.assert_array_equal(outs.metrics["learning"], jnp.arange(2) < remaining)
 
 
 @pytest.mark.slow

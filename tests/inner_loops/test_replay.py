@@ -34,6 +34,14 @@ def test_the_newest_rows_replace_the_oldest():
     assert drawn(replay) == {3, 4, 5, 6, 7, 8}
 
 
+@pytest.mark.parametrize("counts", [True, False])
+def test_rows_that_do_not_count_leave_the_ring_as_it_is(counts):
+    """Also where they would overwrite what the full ring holds."""
+    replay = filled(4, [[1, 2], [3, 4]])
+    rows = {"x": jnp.asarray([5, 6], jnp.int32)}
+    chex.assert_trees_all_equal(replay.add(rows, jnp.asarray(counts)), replay.add(rows) if counts else replay)
+
+
 def test_only_what_was_added_is_drawn():
     assert drawn(filled(8, [[1, 2], [3, 4]])) == {1, 2, 3, 4}
 
@@ -96,17 +104,18 @@ def test_vmapped_equals_single():
         )
 
 
-@pytest.mark.parametrize("lanes", [None, 3])
-def test_a_loop_of_writes_and_draws_never_copies_the_ring(lanes):
+@pytest.mark.parametrize(("lanes", "ends"), [(None, None), (3, None), (3, 2)])
+def test_a_loop_of_writes_and_draws_never_copies_the_ring(lanes, ends):
     """The compiled loop keeps no second ring, and no instruction of it copies or selects a whole one."""
     capacity, width, batch = 4096, 24, 16
 
     def live(replay: Replay, rows: jax.Array) -> tuple[Replay, jax.Array]:
-        def body(replay: Replay, xs: tuple[jax.Array, jax.Array]) -> tuple[Replay, jax.Array]:
-            replay = replay.add(xs[0])
+        def body(replay: Replay, xs: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Replay, jax.Array]:
+            replay = replay.add(xs[0], None if ends is None else xs[2] < ends)
             return replay, jnp.sum(replay.sample(xs[1], (8,)))
 
-        return jax.lax.scan(body, replay, (rows, jax.random.split(jax.random.key(0), rows.shape[0])))
+        keys = jax.random.split(jax.random.key(0), rows.shape[0])
+        return jax.lax.scan(body, replay, (rows, keys, jnp.arange(rows.shape[0])))
 
     replay, rows = empty_replay(jnp.zeros(width), capacity), jnp.ones((5, batch, width))
     if lanes:

@@ -39,13 +39,17 @@ class ControlEnvironment(Environment[ControlState, Any]):
         """None: observations are vectors."""
         return None
 
+    def randomness(self, key: Array) -> tuple[tuple[()], Array]:
+        """Nothing for the step, in which nothing is random, and the key for the reset."""
+        return (), key
+
     def reset_env(self, noise: Array, params: Any) -> tuple[Array, ControlState]:
         """The first observation and state of an episode; ``noise`` is a key."""
         physics = self._begin(noise, params)
         return self._observe(physics), ControlState(physics, jnp.zeros((), jnp.int32))
 
     def step_env(
-        self, noise: Array, state: ControlState, action: Array, params: Any
+        self, noise: Any, state: ControlState, action: Array, params: Any
     ) -> tuple[Array, ControlState, Array, Array, Array, Info]:
         """One step; nothing in it is random."""
         del noise

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
+from inner_loops import draws
 from inner_loops.environments.control.base import ControlEnvironment
 from metalab.components import component
 
@@ -52,7 +52,7 @@ class PointGoal(ControlEnvironment):
         return (6,)
 
     def _begin(self, key: Array, params: PointParams) -> Array:
-        place, goal = jax.random.uniform(key, (2, 2), minval=-1.0, maxval=1.0)
+        place, goal = draws.uniform(key, (2, 2), minval=-1.0, maxval=1.0)
         return jnp.concatenate([params.spread * place, jnp.zeros(2), goal])
 
     def _move(self, physics: Array, action: Array, params: PointParams) -> tuple[Array, Array]:
