@@ -6,6 +6,7 @@ Nothing here computes: sizes are those of ``jax.eval_shape``, and XLA is asked o
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from typing import Any
 
@@ -41,7 +42,10 @@ class Memory:
 
 
 def berths_for(outer: OuterLoop, seeds: int, most: int) -> int:
-    """Points of a program that run at once: as many as there are and as all devices hold, at least one.
+    """Points of a program that run at once: no more than there are and than all devices hold, at least one.
+
+    Where they do not all fit, one after the other has the berths, and the berths are as few as that takes: 15
+    points where 12 fit are 8 and 7, not 12 and 3 in a pack of 12 that is computed whole.
 
     Args:
         outer: an outer loop of the program.
@@ -56,7 +60,9 @@ def fitting_berths(state_bytes: int, seeds: int, most: int) -> int:
     num_devices = jax.local_device_count()
     lanes = fit_lanes(_GUESS * state_bytes, device_memory(num_devices))
     lanes = min(lanes, _MOST_LANES.get(jax.local_devices()[0].platform, lanes)) * num_devices
-    return max(1, min(most, lanes // seeds))
+    fit = max(1, min(most, lanes // seeds))
+    turns = math.ceil(most / fit)
+    return math.ceil(most / turns)
 
 
 def fit_lanes(bytes_per_lane: int, device_memory: int, usable: float = _USABLE) -> int:

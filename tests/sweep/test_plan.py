@@ -73,6 +73,8 @@ def test_as_many_points_at_once_as_fit_the_memory(tmp_path: Path, monkeypatch: p
     assert berths_for(outer, seeds=1, most=1000) == 10 * devices
     assert berths_for(outer, seeds=2, most=1000) == 5 * devices
     assert berths_for(outer, seeds=2, most=3) == 3
+    # One point more than there is room for: two turns of half as many.
+    assert berths_for(outer, seeds=1, most=10 * devices + 1) == 5 * devices + 1
     assert berths_for(outer, seeds=1000, most=3) == 1
 
 
