@@ -60,6 +60,7 @@ def fitting_berths(state_bytes: int, seeds: int, most: int) -> int:
     num_devices = jax.local_device_count()
     lanes = fit_lanes(_GUESS * state_bytes, device_memory(num_devices))
     lanes = min(lanes, _MOST_LANES.get(jax.local_devices()[0].platform, lanes)) * num_devices
+    most = max(1, most)
     fit = max(1, min(most, lanes // seeds))
     turns = math.ceil(most / fit)
     return math.ceil(most / turns)
