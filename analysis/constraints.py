@@ -36,6 +36,7 @@ __all__ = [
 
 METAL, RC, FIXED = "MetaL", "RC", "fixed multiplier"
 DECAY = "decay(1000)"
+LARGE = 0.01  # initial rates of the multiplier from which on the differences were asked for
 LAST = 0.25  # of the checkpoints, which make a life's score
 BINDS = 0.2  # shortfall of the unconstrained learner, of what the best fixed multiplier earns
 _MEANS = ("score", "return", "overshoot", "cost")  # of a life, over its last checkpoints
@@ -210,7 +211,7 @@ def acceptance(lives: pd.DataFrame) -> pd.DataFrame:
     rates = rates_of(lives, METAL)
     if not rates or RC not in set(lives["method"]):
         return pd.DataFrame()
-    large, largest = rates[1:] or rates, rates[-1]
+    large, largest = [rate for rate in rates if rate >= LARGE] or rates, rates[-1]
     shown = " and ".join(f"{rate:g}" for rate in large)
     rows = []
     for other, bar in ((RC, 4.0), (DECAY, 2.0)):

@@ -83,6 +83,10 @@ def test_the_figures_asked_for():
     figures = constraints.acceptance(frame)
     np.testing.assert_allclose(figures["value"], [6.0, 1.0, 0.25, 0.5])
     assert figures["met"].tolist() == [True, False, True, True]
+    # Differences were asked for from 0.01 on, whatever rates there are besides.
+    without = constraints.acceptance(frame.query("rate >= 0.01"))
+    np.testing.assert_allclose(without["value"][:2], figures["value"][:2])
+    assert without["figure"].tolist() == figures["figure"].tolist()
     assert constraints.acceptance(frame.query(f"method == {RC!r}")).empty
 
 
