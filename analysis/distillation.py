@@ -32,7 +32,7 @@ __all__ = [
     "values_in_words",
 ]
 
-LAST_UPDATES = 10  # inner updates at the end of a life whose mean is reported
+LAST_UPDATES = 10  # inner updates at the end of a life whose mean is reported, at most a fifth of it
 SOLVED = 0.9  # share of its task's optimum that a life must return at its end
 SHARES = (0.5, 0.7)  # of the optimum, to which the updates are counted
 _SOURCE = "source"  # the baseline that ratios are taken to, if there is one of this name
@@ -62,8 +62,9 @@ class Learner:
 
     @property
     def end(self) -> Floats:
-        """[S, P] mean of the assessments in the last updates."""
-        late = self.updates > self.updates[-1] - LAST_UPDATES
+        """[S, P] mean of the assessments in the last updates; of a short life the last fifth."""
+        last = self.updates[-1]
+        late = self.updates > last - max(1, min(LAST_UPDATES, last // 5))
         return self.returns[..., late].mean(axis=-1)
 
     def reaches(self, value: float) -> Floats:

@@ -30,14 +30,15 @@ def _table(data: SweepData, name: str) -> Table | None:
         return None
     known = "of_optimum" in frame
     rows = [_cells(row, known) for row in records(frame)]
-    columns = ["learner", f"return, last {LAST_UPDATES} updates [95 %]"]
+    columns = ["learner", "return at the end [95 %]"]
     if known:
         columns += ["of the optimum", "tasks solved"]
         for share in SHARES:
             columns += [f"updates to {share:g} of it", "source's / its"]
     sizes = " or ".join(dict.fromkeys(_size(row) for row in records(frame)))
     caption = (
-        f"Set `{name}`, n = {sizes} seeds x tasks. Intervals of returns and ratios: 95 % bootstrap over "
+        f"Set `{name}`, n = {sizes} seeds x tasks. The end is the mean of the last {LAST_UPDATES} updates "
+        "of a life, or of its last fifth if that is shorter. Intervals of returns and ratios: 95 % bootstrap over "
         "seeds and tasks; of updates: 95 % Student t over seeds."
     )
     if known:
