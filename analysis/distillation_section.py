@@ -38,8 +38,8 @@ def _table(data: SweepData, name: str) -> Table | None:
     sizes = " or ".join(dict.fromkeys(_size(row) for row in records(frame)))
     caption = (
         f"Set `{name}`, n = {sizes} seeds x tasks. The end is the mean of the last {LAST_UPDATES} updates "
-        "of a life, or of its last fifth if that is shorter. Intervals of returns and ratios: 95 % bootstrap over "
-        "seeds and tasks; of updates: 95 % Student t over seeds."
+        "of a life, or of its last fifth if that is shorter. Intervals of returns and ratios: 95 % bootstrap "
+        "over seeds and tasks; of updates: 95 % Student t over seeds."
     )
     if known:
         caption += (
