@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
 
 import jax
 import jax.numpy as jnp
@@ -52,12 +51,13 @@ def _flat(obs: Array) -> Array:
 
 def _init(key: Array, widths: Sequence[int]) -> Layers:
     limits = [1.0 / math.sqrt(width) for width in widths[:-2]] + [_LAST]
-    shapes = [(inputs + 1, outputs) for inputs, outputs in pairwise(widths)]
-    ends = list(accumulate(math.prod(shape) for shape in shapes))
-    # One draw for all layers: every draw is code of its own to compile.
-    parts = jnp.split(jax.random.uniform(key, (ends[-1],), minval=-1.0, maxval=1.0), ends[:-1])
-    drawn = [limit * part.reshape(shape) for limit, part, shape in zip(limits, parts, shapes, strict=True)]
-    return [{"weight": layer[:-1], "bias": layer[-1]} for layer in drawn]
+    layers = []
+    for limit, inputs, outputs, layer_key in zip(
+        limits, widths[:-1], widths[1:], jax.random.split(key, len(limits)), strict=True
+    ):
+        drawn = jax.random.uniform(layer_key, (inputs + 1, outputs), minval=-limit, maxval=limit)
+        layers.append({"weight": drawn[:-1], "bias": drawn[-1]})
+    return layers
 
 
 def _run(layers: Layers, inputs: Array) -> Array:
