@@ -28,9 +28,7 @@ from jax import Array
 
 from inner_loops.classical import ClassicalAgent, in_bounds
 from inner_loops.distributions import Categorical, Distribution, Gaussian
-from inner_loops.environments.trials import Trials
 from inner_loops.episodes import Episodes, count_episodes, no_episodes
-from inner_loops.judged_trials import judged
 from inner_loops.minibatches import SHUFFLES, minibatch_rows
 from inner_loops.networks.base import AgentNetwork
 from inner_loops.networks.policy import TowerNetwork
@@ -211,19 +209,18 @@ class PPO(ClassicalAgent):
     def assess(self, key: Array, meta: PyTree, state: PPOState) -> dict[str, Array]:
         """``return``: the mean score of the environments' last episodes.
 
-        In a world of trials instead: by the policy as it is, on the tasks that are judged on, the mean return
-        of a trial's last episode (``return``) and of its first (``first_return``).
+        A world that judges by itself (``Trials.judge``) does so instead, with the policy as it is.
         """
         del meta
-        if isinstance(self.environment, Trials):
-            mask = self._mask(state.env_params)
+        judge = getattr(self.environment, "judge", None)
+        if judge is None:
+            return {"return": state.episodes.score}
+        mask = self._mask(state.env_params)
 
-            def act(memory: PyTree, obs: Array, noise: Array) -> tuple[PyTree, Array]:
-                return self._act(state.params, memory, seen(state.obs_moments, obs), noise, mask)
+        def act(memory: PyTree, obs: Array, noise: Array) -> tuple[PyTree, Array]:
+            return self._act(state.params, memory, seen(state.obs_moments, obs), noise, mask)
 
-            world = (self.environment, key, state.env_params)
-            return judged(*world, self._no_memory(), act, self._noted, self.num_envs)
-        return {"return": state.episodes.score}
+        return judge(key, state.env_params, self._no_memory(), act, self._noted, self.num_envs)
 
     def _no_memory(self) -> PyTree:
         """That of a newborn, leaves ``[B, ...]``."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from metalab.durable import sync
 from metalab.errors import MetalabError
 
 __all__ = ["REJECTED", "Operation", "Spool", "acknowledged"]
@@ -68,7 +69,7 @@ class Spool:
         self.delivered = min(acknowledged(folder), position)
         self._size = position
         self._buffer: list[bytes] = []
-        _sync_folder(folder)
+        sync(folder)
 
     def append(self, operation: Operation) -> None:
         """Adds an operation; it is on disk after the next ``flush``."""
@@ -130,15 +131,6 @@ def acknowledged(folder: Path) -> int:
     ack = folder / _ACK
     text = ack.read_text() if ack.exists() else ""
     return int(text) if text.isdecimal() else 0
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new file's name outlives a power cut only if its folder was synchronised."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _plain(value: Any) -> Any:

@@ -16,11 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from inner_loops.environments.base import Environment, Info
+from inner_loops.environments.base import Info
 from inner_loops.environments.rooms import (
-    NUM_MOVES,
+    Room,
     beginning,
-    centre,
     distances,
     moved,
     next_cells,
@@ -58,7 +57,7 @@ class KeyToDoorState(NamedTuple):
 
 
 @component
-class DarkKeyToDoor(Environment[KeyToDoorState, KeyToDoorParams]):
+class DarkKeyToDoor(Room[KeyToDoorState, KeyToDoorParams]):
     """Room with a key and a door that are not to be seen (Laskin et al. 2022)."""
 
     size: int = static(9, doc="rows and columns", at_least=2)
@@ -66,11 +65,6 @@ class DarkKeyToDoor(Environment[KeyToDoorState, KeyToDoorParams]):
     start: str = static("random", doc="where episodes begin", choices=("centre", "random"))
     ends_at_door: bool = static(True, doc="an episode ends when the door opens")
     sees_key: bool = static(False, doc="observe has_key * size ** 2 + cell instead of the cell")
-
-    @property
-    def num_actions(self) -> int:
-        """5."""
-        return NUM_MOVES
 
     @property
     def num_states(self) -> int:
@@ -82,17 +76,12 @@ class DarkKeyToDoor(Environment[KeyToDoorState, KeyToDoorParams]):
         """()."""
         return ()
 
-    @property
-    def optimum_known(self) -> bool:
-        """True."""
-        return True
-
     def optimal_return(self, params: KeyToDoorParams) -> Array:
         """[] straight to the key and then to the door; the mean over the cells that episodes begin in."""
         to_key = jnp.maximum(distances(self.size, params.key), 1)
         to_door = to_key + jnp.maximum(distances(self.size, params.door)[params.key], 1)
         found = (to_key <= self.horizon).astype(jnp.float32) + (to_door <= self.horizon)
-        return self._mean_over_starts(found)
+        return self.mean_over_starts(found)
 
     def exact_return(self, params: KeyToDoorParams, policy: Array) -> Array:
         """[] expected return of ``policy`` [num_states, 5]: one backup for each step of the horizon."""
@@ -108,15 +97,11 @@ class DarkKeyToDoor(Environment[KeyToDoorState, KeyToDoorParams]):
 
         zeros = jnp.zeros(self.size**2, policy.dtype)
         (first, _), _ = jax.lax.scan(backup, (zeros, zeros), length=self.horizon)
-        return self._mean_over_starts(first)
+        return self.mean_over_starts(first)
 
     def expert_action(self, params: KeyToDoorParams, state: KeyToDoorState) -> Array:
         """[] int32 the next move on a shortest way to the key, or with it to the door."""
         return towards(self.size, state.cell, jnp.where(state.has_key, params.door, params.key))
-
-    def randomness(self, key: Array) -> tuple[tuple[()], Array]:
-        """Nothing for a step; one uniform number for a beginning anywhere."""
-        return (), jax.random.uniform(key) if self.start == "random" else jnp.zeros(())
 
     def reset_env(self, noise: Array, params: KeyToDoorParams) -> tuple[Array, KeyToDoorState]:
         """The agent anywhere, or in the centre, without the key."""
@@ -140,6 +125,3 @@ class DarkKeyToDoor(Environment[KeyToDoorState, KeyToDoorParams]):
 
     def _observe(self, state: KeyToDoorState) -> Array:
         return state.cell + state.has_key * self.size**2 if self.sees_key else state.cell
-
-    def _mean_over_starts(self, values: Array) -> Array:
-        return values[centre(self.size)] if self.start == "centre" else jnp.mean(values)

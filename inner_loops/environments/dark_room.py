@@ -15,11 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from inner_loops.environments.base import Environment, Info
+from inner_loops.environments.base import Info
 from inner_loops.environments.rooms import (
-    NUM_MOVES,
+    Room,
     beginning,
-    centre,
     distances,
     moved,
     next_cells,
@@ -56,7 +55,7 @@ class DarkRoomState(NamedTuple):
 
 
 @component
-class DarkRoom(Environment[DarkRoomState, DarkRoomParams]):
+class DarkRoom(Room[DarkRoomState, DarkRoomParams]):
     """Room whose goal is not to be seen (Laskin et al. 2022)."""
 
     size: int = static(9, doc="rows and columns", at_least=2)
@@ -69,11 +68,6 @@ class DarkRoom(Environment[DarkRoomState, DarkRoomParams]):
     observation: str = static("cell", doc="cell number, or row and column", choices=("cell", "coordinates"))
 
     @property
-    def num_actions(self) -> int:
-        """5."""
-        return NUM_MOVES
-
-    @property
     def num_states(self) -> int | None:
         """Cells; None where rows and columns are seen."""
         return self.size**2 if self.observation == "cell" else None
@@ -83,11 +77,6 @@ class DarkRoom(Environment[DarkRoomState, DarkRoomParams]):
         """() for a cell number, else (2,)."""
         return () if self.observation == "cell" else (2,)
 
-    @property
-    def optimum_known(self) -> bool:
-        """True."""
-        return True
-
     def optimal_return(self, params: DarkRoomParams) -> Array:
         """[] straight to the goal, and staying there; the mean over the cells that episodes begin in."""
         # Standing on the goal, the first step that pays is the first one.
@@ -95,7 +84,7 @@ class DarkRoom(Environment[DarkRoomState, DarkRoomParams]):
         best = jnp.maximum(self.horizon - steps + 1, 0)
         if self.pays == "once" or self.ends_when_paid:
             best = jnp.minimum(best, 1)
-        return self._mean_over_starts(best.astype(jnp.float32))
+        return self.mean_over_starts(best.astype(jnp.float32))
 
     def exact_return(self, params: DarkRoomParams, policy: Array) -> Array:
         """[] expected return of ``policy`` [num_states, 5]: one backup for each step of the horizon.
@@ -115,15 +104,11 @@ class DarkRoom(Environment[DarkRoomState, DarkRoomParams]):
             return jnp.sum(policy * (reward + goes_on * value[after]), axis=-1), None
 
         first = jax.lax.scan(backup, jnp.zeros(self.size**2, policy.dtype), length=self.horizon)[0]
-        return self._mean_over_starts(first)
+        return self.mean_over_starts(first)
 
     def expert_action(self, params: DarkRoomParams, state: DarkRoomState) -> Array:
         """[] int32 the next move on a shortest way to the goal; there, to stay."""
         return towards(self.size, state.cell, params.goal)
-
-    def randomness(self, key: Array) -> tuple[tuple[()], Array]:
-        """Nothing for a step; one uniform number for a beginning anywhere."""
-        return (), jax.random.uniform(key) if self.start == "random" else jnp.zeros(())
 
     def reset_env(self, noise: Array, params: DarkRoomParams) -> tuple[Array, DarkRoomState]:
         """The agent in the centre, or anywhere."""
@@ -150,6 +135,3 @@ class DarkRoom(Environment[DarkRoomState, DarkRoomParams]):
         if self.observation == "cell":
             return cell
         return jnp.stack(row_and_column(self.size, cell)).astype(jnp.float32)
-
-    def _mean_over_starts(self, values: Array) -> Array:
-        return values[centre(self.size)] if self.start == "centre" else jnp.mean(values)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from inner_loops.environments.base import Environment
+
 __all__ = [
-    "NUM_MOVES",
+    "Room",
     "beginning",
     "centre",
     "distances",
@@ -19,7 +24,34 @@ __all__ = [
 ]
 
 _MOVES = ((0, 0), (-1, 0), (0, 1), (1, 0), (0, -1))  # stay, up, right, down, left: rows and columns
-NUM_MOVES = len(_MOVES)
+
+Params = TypeVar("Params")
+State = TypeVar("State")
+
+
+class Room(Environment[State, Params]):
+    """A room in the dark: subclasses have fields ``size`` and ``start``, and say what is to be found."""
+
+    size: Any
+    start: Any
+
+    @property
+    def num_actions(self) -> int:
+        """5."""
+        return len(_MOVES)
+
+    @property
+    def optimum_known(self) -> bool:
+        """True."""
+        return True
+
+    def randomness(self, key: Array) -> tuple[tuple[()], Array]:
+        """Nothing for a step; one uniform number for a beginning anywhere."""
+        return (), jax.random.uniform(key) if self.start == "random" else jnp.zeros(())
+
+    def mean_over_starts(self, values: Array) -> Array:
+        """[] what values [size ** 2] of the cells are worth to an episode that has not begun."""
+        return values[centre(self.size)] if self.start == "centre" else jnp.mean(values)
 
 
 def centre(size: int) -> int:

@@ -11,6 +11,7 @@ A step's score is its reward over the number of episodes: a trial scores the mea
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -122,6 +123,48 @@ class Trials(Environment[TrialState, TrialParams]):
         score = jnp.asarray(info.get("score", reward), jnp.float32) / self.episodes
         over = after.episode >= self.episodes
         return seen, after, reward, over, jnp.zeros((), bool), {"score": score, "episode": state.episode}
+
+    def judge(
+        self,
+        key: Array,
+        params: TrialParams,
+        memory: Any,
+        act: Callable[[Any, Array, Array], tuple[Any, Array]],
+        noted: Callable[[Any, Array, Array, Array], Any],
+        num_envs: int,
+    ) -> dict[str, Array]:
+        """How good an agent is, apart from its life: one trial in each of ``B`` worlds that it is judged on.
+
+        Args:
+            key: PRNG key.
+            params: the worlds; those of ``judged_on`` are drawn.
+            memory: of a newborn, leaves ``[B, ...]``.
+            act: ``(memory, obs [B, ...], uniform [B])`` to the memory and the actions ``[B]``.
+            noted: ``(memory, action, reward, done)`` to the memory after a step, all ``[B, ...]``.
+            num_envs: B.
+
+        Returns:
+            Mean return of a trial's last episode (``return``) and of its first one (``first_return``).
+        """
+        params = TrialParams(params.judged_on, params.judged_on)
+        reset_key, noise_key, env_key = jax.random.split(key, 3)
+        obs, state = jax.vmap(self.reset, (0, None))(jax.random.split(reset_key, num_envs), params)
+        step = jax.vmap(self.step, (0, 0, 0, None))
+
+        def body(now: Any, xs: tuple[Array, Array]) -> tuple[Any, Array]:
+            obs, state, memory, over = now
+            memory, action = act(memory, obs, xs[0])
+            obs, state, reward, ended, _, info = step(xs[1], state, action, params)
+            memory = noted(memory, action, reward, ended)
+            which = jnp.stack([info["episode"] == self.episodes - 1, info["episode"] == 0])
+            paid = jnp.where(which & ~over, reward, 0.0)  # a trial that is over counts no more
+            return (obs, state, memory, over | ended), paid
+
+        shape = (self.longest, num_envs)
+        xs = (jax.random.uniform(noise_key, shape), jax.random.split(env_key, shape))
+        paid = jax.lax.scan(body, (obs, state, memory, jnp.zeros(num_envs, bool)), xs)[1]
+        last, first = jnp.mean(jnp.sum(paid, axis=0), axis=-1)
+        return {"return": last, "first_return": first}
 
     def _params_of(self, world: Array, params: TrialParams) -> Any:
         return jax.tree.map(lambda leaf: leaf[world], params.worlds)

@@ -53,8 +53,9 @@ def _spec(path: Path, raw: dict[str, Any], smoke: bool) -> SweepSpec:
     if smoke:
         head["name"] += "-smoke"
     recordings = read_recordings(config, head["name"])
-    raw = with_paths(raw, recordings)
-    config = with_recordings(resolved(raw))
+    if recordings:
+        raw = with_paths(raw, recordings)
+        config = with_recordings(resolved(raw))
     budget = read_budget(config)
     evaluation = read_evaluation(config, budget)
     space = read_search(config.get("search"), "search", ("inner", "tasks", "outer"))

@@ -58,8 +58,6 @@ def read_recordings(config: Mapping[str, Any], sweep: str) -> dict[str, dict[str
 
 def with_paths(raw: Mapping[str, Any], recordings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """A configuration, before its interpolations, in which every recording says its ``path``."""
-    if not recordings:
-        return dict(raw)
     paths = {name: {_NAMING: one[_NAMING]} for name, one in recordings.items()}
     return {**raw, "record": merge(raw["record"], paths)}
 

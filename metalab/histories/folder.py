@@ -14,13 +14,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metalab.durable import written_whole
 from metalab.errors import MetalabError
 from metalab.histories.arrays import ARRAYS, NUMBERS, Histories
 
@@ -145,7 +146,7 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     """Writes ``manifest.json``, making the folder."""
     path.mkdir(parents=True, exist_ok=True)
     text = json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True) + "\n"
-    _atomically(path / MANIFEST, lambda draft: draft.write_text(text, encoding="utf-8"))
+    written_whole(path / MANIFEST, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
 def part_path(path: Path, number: int) -> Path:
@@ -179,7 +180,7 @@ def write_part(path: Path, number: int, histories: Histories) -> None:
         )
     dtypes = json.dumps({name: values.dtype.name for name, values in arrays.items()}, sort_keys=True)
     table = pa.table(columns).replace_schema_metadata({_DTYPES: dtypes.encode()})
-    _atomically(
+    written_whole(
         part_path(path, number),
         lambda draft: parquet.write_table(table, draft, compression="zstd", use_dictionary=False),
     )
@@ -230,20 +231,3 @@ def _from_bytes(column: Any, dtype: str, manifest: Manifest, name: str) -> NDArr
     raw = b"".join(column.to_pylist())
     values = np.frombuffer(raw, np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False)
     return values.reshape(len(column), manifest.steps, *shape)
-
-
-def _atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a draft beside ``path``, brings it to disk and gives it its name."""
-    draft = path.with_name(path.name + ".new")
-    write(draft)
-    _sync(draft)
-    draft.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
