@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import math
-
 import jax.numpy as jnp
 from jax import Array
 
 from inner_loops.agents.base import Percept, Sizes
+from inner_loops.factors import factored, factored_size
 
-__all__ = ["check_factors", "heard", "heard_sizes", "tempered"]
+__all__ = ["heard", "heard_sizes", "tempered"]
 
 _OUTCOME = 3  # reward, end of an episode, and a constant
 
 
-def check_factors(factors: tuple[int, ...] | None, sizes: Sizes) -> None:
-    """Refuses factors that do not make up a world's observations.
-
-    Raises:
-        ValueError: their product is not the number of observations.
-    """
-    if factors is not None and math.prod(factors) != sizes.observations:
-        raise ValueError(
-            f"factors={list(factors)} make {math.prod(factors)} states, and the world has "
-            f"{sizes.observations}: give factors whose product that is, or null"
-        )
-
-
 def heard_sizes(factors: tuple[int, ...] | None, sizes: Sizes) -> tuple[int, int, int]:
     """Entries of the three vectors of ``heard``."""
-    return sum(factors) if factors is not None else sizes.observations, sizes.actions, _OUTCOME
+    return factored_size(factors, sizes.observations), sizes.actions, _OUTCOME
 
 
 def heard(percept: Percept, factors: tuple[int, ...] | None) -> tuple[Array, Array, Array]:
@@ -45,13 +31,7 @@ def heard(percept: Percept, factors: tuple[int, ...] | None) -> tuple[Array, Arr
         ``[..., O']``, ``[..., A]`` and ``[..., 3]`` (reward, end of an episode, 1).
     """
     outcome = jnp.stack([percept.reward, percept.done, jnp.ones_like(percept.done)], axis=-1)
-    if factors is None:
-        return percept.obs, percept.action, outcome
-    lead = percept.obs.ndim - 1
-    grid = percept.obs.reshape(*percept.obs.shape[:-1], *factors)
-    axes = range(lead, grid.ndim)
-    each = [jnp.sum(grid, axis=tuple(other for other in axes if other != axis)) for axis in axes]
-    return jnp.concatenate(each, axis=-1), percept.action, outcome
+    return factored(percept.obs, factors), percept.action, outcome
 
 
 def tempered(logits: Array, temperature: Array | float, allowed: Array) -> Array:

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from inner_loops.agents.base import Percept, Sizes
-from inner_loops.agents.hearing import check_factors, heard, heard_sizes, tempered
+from inner_loops.agents.hearing import heard, heard_sizes, tempered
+from inner_loops.factors import check_factors
 from inner_loops.networks.memory.base import SequenceCore
 from inner_loops.networks.memory.s5 import S5
 from metalab.components import component, number, part, static
@@ -55,7 +56,7 @@ class RecurrentAgent:
         Raises:
             ValueError: the factors do not make up the world's states.
         """
-        check_factors(self.factors, sizes)
+        check_factors(self.factors, sizes.observations)
         core = self.core.init(key, sum(heard_sizes(self.factors, sizes)))
         return RecurrentParams(core, jnp.zeros((self.core.width, sizes.actions)), jnp.zeros(sizes.actions))
 

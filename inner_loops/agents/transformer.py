@@ -24,7 +24,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from inner_loops.agents.base import Percept, Sizes
-from inner_loops.agents.hearing import check_factors, heard, heard_sizes, tempered
+from inner_loops.agents.hearing import heard, heard_sizes, tempered
+from inner_loops.factors import check_factors
 from inner_loops.networks.causal import POSITIONS, CausalStack, Kept
 from inner_loops.networks.transformer import check_heads
 from metalab.components import component, number, static
@@ -91,7 +92,7 @@ class TransformerAgent:
         Raises:
             ValueError: the factors do not make up the world's states.
         """
-        check_factors(self.factors, sizes)
+        check_factors(self.factors, sizes.observations)
         embed_key, stack_key = jax.random.split(key)
         rows = heard_sizes(self.factors, sizes)
         # A token is a sum of about four rows, and then of unit variance.

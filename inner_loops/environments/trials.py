@@ -2,8 +2,9 @@
 
 Duan et al. 2016 (arXiv:1611.02779): an agent that remembers is to learn how to find a new world out, so it is
 paid for all episodes of a trial alike, and its memory ends with the trial. Every trial draws a world. What is
-observed is the world's observation (a state index one-hot), the action before it one-hot, the reward of that
-action, and whether an episode begins: 1 at a trial's first step too, where action and reward are 0.
+observed is the world's observation (a state index one-hot, or its ``factors`` one-hot each), the action
+before it one-hot, the reward of that action, and whether an episode begins: 1 at a trial's first step too,
+where action and reward are 0.
 
 A step's score is its reward over the number of episodes: a trial scores the mean return of its episodes.
 """
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from inner_loops.environments.base import Environment, Info
+from inner_loops.factors import check_factors, factored, factored_size
 from metalab.components import component, part, static
 from metalab.trees import select
 
@@ -57,6 +59,14 @@ class Trials(Environment[TrialState, TrialParams]):
 
     environment: Any = part(None, doc="the worlds'; in tasks of kind trials: silent", group="environment")
     episodes: int = static(10, doc="of a trial", at_least=1)
+    factors: tuple[int, ...] | None = static(
+        None, doc="sizes of the grid that a state index counts through: rows and columns are seen apart"
+    )
+
+    def __post_init__(self) -> None:
+        # While jax rebuilds a component from its leaves, parts may be anything.
+        if isinstance(self.environment, Environment):
+            check_factors(self.factors, self._entries)
 
     @property
     def num_actions(self) -> int:
@@ -71,9 +81,7 @@ class Trials(Environment[TrialState, TrialParams]):
     @property
     def observation_shape(self) -> tuple[int, ...]:
         """One vector: observation, action, reward, whether an episode begins."""
-        states = self.environment.num_states
-        size = math.prod(self.environment.observation_shape) if states is None else states
-        return (size + self.num_actions + 2,)
+        return (factored_size(self.factors, self._entries) + self.num_actions + 2,)
 
     @property
     def longest(self) -> int:
@@ -166,11 +174,17 @@ class Trials(Environment[TrialState, TrialParams]):
         last, first = jnp.mean(jnp.sum(paid, axis=0), axis=-1)
         return {"return": last, "first_return": first}
 
+    @property
+    def _entries(self) -> int:
+        """Of the world's observation, a state index as one-hot."""
+        states = self.environment.num_states
+        return math.prod(self.environment.observation_shape) if states is None else states
+
     def _params_of(self, world: Array, params: TrialParams) -> Any:
         return jax.tree.map(lambda leaf: leaf[world], params.worlds)
 
     def _observe(self, obs: Array, action: Array, reward: Array, begins: Array) -> Array:
         states = self.environment.num_states
         flat = obs.reshape(-1) if states is None else jax.nn.one_hot(obs, states)
-        rest = (action, reward[None], begins[None])
-        return jnp.concatenate([part.astype(jnp.float32) for part in (flat, *rest)])
+        parts = (factored(flat, self.factors), action, reward[None], begins[None])
+        return jnp.concatenate([part.astype(jnp.float32) for part in parts])

@@ -28,6 +28,9 @@ class TrialTasks:
         None, doc="tasks that reports judge on; those of the trials if silent", group="tasks"
     )
     episodes: int = static(10, doc="of a trial", at_least=1)
+    factors: tuple[int, ...] | None = static(
+        None, doc="sizes of the grid that a state index counts through: rows and columns are seen apart"
+    )
     lifetime: int = number(default=1000, doc="inner updates of a lifetime", at_least=1)
     shortest_lifetime: int = number(
         default=0, doc="above 0: lifetimes are log-uniform from here to `lifetime`", at_least=0
@@ -44,7 +47,7 @@ class TrialTasks:
     @property
     def environment(self) -> Trials:
         """Trials in the tasks' world."""
-        return Trials(environment=self.tasks.environment, episodes=self.episodes)
+        return Trials(environment=self.tasks.environment, episodes=self.episodes, factors=self.factors)
 
     @property
     def num_kinds(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +33,38 @@ def test_two_opposite_headings_stay_on_the_platform():
     params = WaterMazeParams(jnp.asarray([0.2, 0.0]))
     steps = play(WaterMaze(), params, [0, 0, 0, 4, 0, 4, 0, 4])
     assert [float(step[1]) for step in steps] == [1.0] * 8
+
+
+def test_the_optimum_by_hand():
+    """The platform at 0.62 east is entered at 0.5: the fifth step pays. At 0.14 the first step does."""
+    maze = WaterMaze(horizon=50)
+    assert float(maze.optimal_return(WaterMazeParams(jnp.asarray([0.62, 0.0])))) == 46.0
+    assert float(maze.optimal_return(WaterMazeParams(jnp.asarray([0.14, 0.0])))) == 50.0
+    # Between two headings a step is 0.1 cos(22.5 degrees): eight make 0.74, nine 0.83; it begins at 0.8.
+    between = 0.95 * jnp.asarray([jnp.cos(jnp.pi / 8), jnp.sin(jnp.pi / 8)])
+    assert float(maze.optimal_return(WaterMazeParams(between))) == 42.0
+    assert float(maze.optimal_return(WaterMazeParams(jnp.asarray([3.0, 0.0])))) == 0.0  # nobody gets there
+
+
+def test_no_swim_is_better_than_the_optimum_and_one_is_as_good():
+    """In mazes of four steps, all 8^4 swims: the best one's return is the optimum."""
+    maze = WaterMaze(horizon=4)
+    places = jnp.asarray(WaterMazes(part="all", platforms=40, held_out=1).places)
+    swims = jnp.stack(jnp.meshgrid(*[jnp.arange(8)] * 4, indexing="ij"), axis=-1).reshape(-1, 4)
+
+    def swum(place: jax.Array, swim: jax.Array) -> jax.Array:
+        params = WaterMazeParams(place)
+
+        def step(state: Any, action: jax.Array) -> tuple[Any, jax.Array]:
+            _, state, reward, *_ = maze.step_env((), state, action, params)
+            return state, reward
+
+        return jax.lax.scan(step, maze.reset_env((), params)[1], swim)[1].sum()
+
+    best = jax.jit(jax.vmap(lambda place: jax.vmap(lambda swim: swum(place, swim))(swims).max()))(places)
+    optimum = jax.vmap(lambda place: maze.optimal_return(WaterMazeParams(place)))(places)
+    np.testing.assert_array_equal(best, optimum)
+    assert {0.0, 1.0, 2.0} <= set(np.asarray(optimum).tolist())
 
 
 @given(platforms=st.integers(2, 60), share=st.floats(0.0, 1.0), split_seed=st.integers(0, 1000))
