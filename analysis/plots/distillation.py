@@ -8,7 +8,7 @@ from analysis import statistics
 from analysis.distillation import Learner, distilled_sets, learners_on, optimum_of, values_in_words
 from analysis.frames import NLL_SERIES, SweepData
 from analysis.objectives import FINISHED
-from analysis.plots.panels import CYCLE, GREY, STYLES, Line, Panel, Rule, thinned
+from analysis.plots.panels import BESIDE_STYLES, CYCLE, GREY, STYLES, Line, Panel, Rule, thinned
 from analysis.plots.pictures import Picture, picture_of
 from analysis.points import best_row
 
@@ -50,7 +50,7 @@ def by_set(data: SweepData) -> Picture | None:
         mine = [one for one in learners_on(data, name) if one.is_point and one.label == label]
         for one in mine:
             index = len(lines)
-            style = CYCLE[index % len(CYCLE)], _DASHES[index % len(_DASHES)]
+            style = BESIDE_STYLES[index % len(BESIDE_STYLES)], _DASHES[index % len(_DASHES)]
             lines.append(_line(one, *style, label=name))
         rules = rules or _optimum(data, name)
     if len(lines) < 2:
@@ -109,7 +109,7 @@ def _line(one: Learner, color: str, dash: str, label: str | None = None) -> Line
 
 def _style(one: Learner, index: int) -> tuple[str, str]:
     if one.is_point:
-        return CYCLE[index % len(CYCLE)], _DASHES[index % len(_DASHES)]
+        return BESIDE_STYLES[index % len(BESIDE_STYLES)], _DASHES[index % len(_DASHES)]
     if one.label in STYLES:
         return STYLES[one.label]
     return ("#000000", "solid") if one.label == "source" else (GREY, "dotted")

@@ -13,7 +13,7 @@ import numpy as np
 
 from analysis.statistics import Floats
 
-__all__ = ["CYCLE", "GREY", "STYLES", "Line", "Panel", "Rule", "Ticks", "thinned"]
+__all__ = ["BESIDE_STYLES", "CYCLE", "GREY", "STYLES", "Line", "Panel", "Rule", "Ticks", "thinned"]
 
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F",
@@ -28,6 +28,7 @@ STYLES = {
     "optimal": (GREEN, "long"),
     "floor": (ORANGE, "dotted"),
 }
+BESIDE_STYLES = (BLUE, VERMILLION, ORANGE, SKY, "#882255")  # neither the optimum's nor an untrained learner's
 _OTHERS = (SKY, ORANGE, "#000000")
 
 Ticks = Sequence[tuple[float, str]]

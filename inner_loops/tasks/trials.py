@@ -43,6 +43,8 @@ class TrialTasks:
                 raise ValueError(f"trials: {type(tasks).__name__} has no end of tasks; choose a finite one")
         if hasattr(self.judged_on, "sample") and self.judged_on.environment != self.tasks.environment:
             raise ValueError("trials: judged_on has another world than tasks; they may differ in tasks alone")
+        if hasattr(self.tasks, "sample"):
+            _ = self.environment  # refuses factors that do not make up its states
 
     @property
     def environment(self) -> Trials:

@@ -40,6 +40,25 @@ def test_a_trial_by_hand():
     )  # as a newborn sees it
 
 
+def test_a_cell_is_seen_as_its_row_and_its_column():
+    """Cell 1 of 3 x 3 is row 0, column 1, and the centre row 1, column 1; the rest is as without factors."""
+    whole, apart = (
+        Trials(environment=ROOMS.environment, episodes=3, factors=factors) for factors in (None, (3, 3))
+    )
+    assert apart.observation_shape == (3 + 3 + 5 + 2,)
+    one, other = (
+        np.stack([step[4] for step in play(trials, TrialParams(ABOVE, ABOVE), [UP] * 2)])
+        for trials in (whole, apart)
+    )
+    np.testing.assert_array_equal(other[:, :6], [[1, 0, 0, 0, 1, 0], [0, 1, 0, 0, 1, 0]])
+    np.testing.assert_array_equal(other[:, 6:], one[:, 9:])
+
+
+def test_factors_that_do_not_make_up_the_cells_are_refused():
+    with pytest.raises(ValueError, match=r"factors=\[3, 4\] make 12 states, and the world has 9"):
+        TrialTasks(tasks=ROOMS, factors=(3, 4))
+
+
 def test_the_score_of_a_trial_is_the_mean_return_of_its_episodes():
     params = TrialParams(ABOVE, ABOVE)
     state = TRIALS.reset(jax.random.key(0), params)[1]
