@@ -25,11 +25,16 @@ def plan(arguments: argparse.Namespace) -> int:
     root = root_of(arguments)
     spec = _load(arguments)
     from metalab.histories import use_root
-    from metalab.sweep.plan import describe, make_plan
+    from metalab.sweep.plan import describe, make_plan, outline
+    from metalab.sweep.recording import expected
 
     use_root(root)
-
-    print(describe(make_plan(spec, max_lanes=arguments.max_lanes, ask_xla=arguments.compile)))
+    recordings = expected(spec)
+    if any(one.missing for one in recordings):
+        print(outline(spec, recordings))
+    else:
+        plan = make_plan(spec, max_lanes=arguments.max_lanes, ask_xla=arguments.compile)
+        print(describe(plan, recordings))
     return 0
 
 

@@ -19,10 +19,11 @@ from metalab.contracts import ContractError, check_inner, check_outer, check_pro
 from metalab.errors import ConfigError
 from metalab.spec import EvaluationSet, Point, SweepSpec
 from metalab.sweep.memory import Memory, compiled_memory, fitting_berths, sizes
+from metalab.sweep.recording import Expected
 from metalab.sweep.space import parse_space
 from metalab.sweep.survey import Group, survey
 
-__all__ = ["Plan", "Program", "check_spec", "describe", "make_plan", "plan_points"]
+__all__ = ["Plan", "Program", "check_spec", "describe", "make_plan", "outline", "plan_points"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,13 +58,11 @@ class Plan:
     Attributes:
         spec: the sweep.
         programs: in the order of their first points.
-        devices: number of local devices.
         drawn: points were drawn at random to stand for those that the sampler will choose.
     """
 
     spec: SweepSpec
     programs: tuple[Program, ...]
-    devices: int
     drawn: bool
 
     @property
@@ -91,7 +90,7 @@ def make_plan(
     programs = tuple(
         _program(spec, group, _differs(group, found.groups), max_lanes, ask_xla) for group in found.groups
     )
-    return Plan(spec, programs, jax.local_device_count(), found.drawn)
+    return Plan(spec, programs, found.drawn)
 
 
 def plan_points(spec: SweepSpec, single: bool = False) -> tuple[list[Point], bool]:
@@ -133,21 +132,59 @@ def check_spec(spec: SweepSpec, points: Sequence[Point]) -> None:
             _check_sets(build_baseline_sets(spec, baseline, {}), f"baselines.{baseline.name} on set", spec)
 
 
-def describe(plan: Plan) -> str:
-    """The plan as a text for the terminal."""
+def describe(plan: Plan, recordings: Sequence[Expected] = ()) -> str:
+    """The plan as a text for the terminal.
+
+    Args:
+        plan: of a sweep.
+        recordings: that the sweep stands on.
+    """
     spec = plan.spec
-    drawn = f", drawn at random here; {spec.study.sampler} will choose its own" if plan.drawn else ""
+    lines = _head(spec, plan.num_points, len(plan.programs), plan.drawn, recordings)
+    lines += [_program_line(number, program, spec.seeds) for number, program in enumerate(plan.programs)]
+    return "\n".join(lines)
+
+
+def outline(spec: SweepSpec, recordings: Sequence[Expected]) -> str:
+    """What can be said of a sweep whose recordings are not there yet, as a text for the terminal.
+
+    Every point is built; what its program needs depends on what was recorded, and is not traced.
+
+    Raises:
+        ConfigError: a value of a point is not allowed.
+    """
+    found = survey(spec)
+    points = sum(group.count for group in found.groups)
+    lines = _head(spec, points, len(found.groups), found.drawn, recordings)
+    lines.append(f"what the programs need can be told after `metalab record {spec.path}`")
+    return "\n".join(lines)
+
+
+def _head(
+    spec: SweepSpec, points: int, programs: int, drawn: bool, recordings: Sequence[Expected]
+) -> list[str]:
+    told = f", drawn at random here; {spec.study.sampler} will choose its own" if drawn else ""
     lines = [
-        f"{spec.name}: {_count(plan.num_points, 'point')}{drawn}, {_count(spec.seeds, 'seed')}, "
-        f"{_count(len(plan.programs), 'program')}, {_count(plan.devices, 'device')}",
+        f"{spec.name}: {_count(points, 'point')}{told}, {_count(spec.seeds, 'seed')}, "
+        f"{_count(programs, 'program')}, {_count(jax.local_device_count(), 'device')}",
         f"budget: {spec.budget.outer_steps} outer steps in chunks of {spec.budget.chunk}; "
         f"evaluation every {spec.evaluation.every} on {', '.join(spec.evaluation.sets) or 'nothing'}",
     ]
+    lines += [_recording_line(one) for one in recordings]
     lines += [f"search: {line}" for line in parse_space(spec.search).lines()]
     if spec.baselines:
         lines.append("baselines: " + ", ".join(baseline.name for baseline in spec.baselines))
-    lines += [_program_line(number, program, spec.seeds) for number, program in enumerate(plan.programs)]
-    return "\n".join(lines)
+    return lines
+
+
+def _recording_line(one: Expected) -> str:
+    there = (
+        "there"
+        if not one.missing
+        else f"{one.missing} of {_count(one.manifest.parts, 'part')} to be recorded"
+    )
+    what = f"{one.manifest.histories:,} histories of {one.manifest.steps:,} steps"
+    return f"recording {one.name}: {what}, {there}"
 
 
 def _program(

@@ -47,7 +47,7 @@ from metalab.sweep.meta_test import learned_meta
 from metalab.sweep.program import Compiler
 from metalab.tracking import flatten
 
-__all__ = ["record_all"]
+__all__ = ["Expected", "expected", "record_all"]
 
 _BATCH_STEPS = 1 << 22  # transitions of a batch: 13 bytes each on the device and again on the host
 _SPOKEN_EVERY = 5.0  # seconds
@@ -67,6 +67,35 @@ class Stream(NamedTuple):
     action: Array
     reward: Array
     done: Array
+
+
+class Expected(NamedTuple):
+    """A recording that a sweep file asks for.
+
+    Attributes:
+        name: in the file.
+        manifest: what it is, or will be.
+        missing: of its parts, how many are still to be recorded.
+    """
+
+    name: str
+    manifest: Manifest
+    missing: int
+
+
+def expected(spec: SweepSpec) -> list[Expected]:
+    """What a sweep file asks for, and what of it lies below the root in use; nothing is recorded.
+
+    Raises:
+        MetalabError: a source cannot be recorded; the recording that is there was made with other settings.
+    """
+    found = []
+    for one in spec.recordings:
+        wanted, folder = _manifest(one), recordings() / one.path
+        if (folder / MANIFEST).is_file():
+            wanted = _admitted(folder, wanted)
+        found.append(Expected(one.name, wanted, len(missing_parts(folder, wanted))))
+    return found
 
 
 def record_all(

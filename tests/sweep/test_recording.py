@@ -230,6 +230,35 @@ def test_the_commands_record_and_tell(
     assert "there is no recording 'sauce'" in capsys.readouterr().err
 
 
+def test_a_plan_tells_what_is_still_to_be_recorded(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before, while and after; with a student, whose program cannot be traced before."""
+    student = [
+        "inner={kind: distillation, histories: {kind: recorded, path: source}, window: 8, batch_size: 2, "
+        "agent: {kind: transformer, width: 8, layers: 1, heads: 2, context: 8}}",
+        "outer={kind: meta_gradient, truncation: 0, num_slots: 1}",
+    ]
+    told = ["plan", str(file), "--root", str(tmp_path), *student]
+    assert main(told) == 0
+    out = capsys.readouterr().out
+    assert "toy: 1 point, 1 seed, 1 program" in out
+    assert "recording source: 12 histories of 18 steps, 3 of 3 parts to be recorded" in out
+    assert f"what the programs need can be told after `metalab record {file}`" in out
+    assert not list(tmp_path.iterdir())
+
+    folder = record_all(load(file), tmp_path, progress=False)[0]
+    part_path(folder, 1).unlink()
+    assert main(told) == 0
+    assert "1 of 3 parts to be recorded" in capsys.readouterr().out
+
+    record_all(load(file), tmp_path, progress=False)
+    assert main(told) == 0
+    out = capsys.readouterr().out
+    assert "recording source: 12 histories of 18 steps, there" in out
+    assert "program 0: 1 point, 1 at once x 1 seed" in out
+
+
 @pytest.mark.slow
 def test_a_source_may_have_learned_meta_parameters(tmp_path: Path) -> None:
     """LPG agents with the rule of a finished run live other lives than with a fresh rule."""
