@@ -144,7 +144,8 @@ def _time_to(suffix: str, one: Learner, value: float, source: Learner | None) ->
     cells: dict[str, Any] = {f"never_{suffix}": int(len(reached) - len(sound))}
     if not sound.size:
         return cells
-    cells |= _ends(f"to_{suffix}", statistics.t_interval(sound))
+    mean, low, high = statistics.t_interval(sound)
+    cells |= _ends(f"to_{suffix}", (mean, np.maximum(low, 0.0), high))  # no life is at it before its birth
     if source is not None and source is not one:
         slower = source.reaches(value)
         slower = slower[np.isfinite(slower)]

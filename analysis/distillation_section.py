@@ -39,7 +39,7 @@ def _table(data: SweepData, name: str) -> Table | None:
     caption = (
         f"Set `{name}`, n = {sizes} seeds x tasks. The end is the mean of the last {LAST_UPDATES} updates "
         "of a life, or of its last fifth if that is shorter. Intervals of returns and ratios: 95 % bootstrap "
-        "over seeds and tasks; of updates: 95 % Student t over seeds."
+        "over seeds and tasks; of updates: 95 % Student t over seeds, cut at 0."
     )
     if known:
         caption += (

@@ -110,6 +110,16 @@ def test_updates_to_shares_of_the_optimum_and_how_many_the_source_needs() -> Non
     assert source["never_70"] == 0
 
 
+def test_an_interval_of_updates_does_not_begin_before_birth() -> None:
+    """One seed needs 16 updates, the other 1: Student's t interval of the two is 8.5 +- 95."""
+    data = sweep()
+    early = (data.evaluations["run_id"] == "source") & (data.evaluations["seed"] == 1)
+    data.evaluations.loc[early & (data.evaluations["update"] > 0), "value"] += 5.0
+    source = student_table(data, "held_out").set_index("learner").loc["source"]
+    assert source["to_50"] == pytest.approx(8.5)
+    assert source["to_50_low"] == 0.0 and source["to_50_high"] > 100.0
+
+
 def test_the_section_has_a_table_a_set_and_its_pictures() -> None:
     words, tables, pictures = distillation_parts(sweep())
     assert not words
