@@ -292,7 +292,7 @@ def _manifest(recording: Recording) -> Manifest:
     environment = recording.inner.environment  # pyright: ignore[reportAttributeAccessIssue]
     return Manifest(
         name=recording.path,
-        split=str(getattr(recording.tasks, "part", "")),
+        split=_split(recording.tasks),
         settings=json.loads(json.dumps(recording.settings)),
         histories=total,
         batch=-(-total // min(parts, total)),
@@ -304,6 +304,13 @@ def _manifest(recording: Recording) -> Manifest:
         command=provenance.command_to_go_on(),
         origin=provenance.code_version(),
     )
+
+
+def _split(tasks: Any) -> str:
+    """The part of the split that tasks are of, in wrappers or not; empty: they have none."""
+    while not hasattr(tasks, "part") and hasattr(tasks, "tasks"):
+        tasks = tasks.tasks
+    return str(getattr(tasks, "part", ""))
 
 
 def _record_shapes(recording: Recording) -> Any:

@@ -230,6 +230,14 @@ def test_the_commands_record_and_tell(
     assert "there is no recording 'sauce'" in capsys.readouterr().err
 
 
+def test_the_part_of_tasks_in_wrappers_is_known(file: Path, tmp_path: Path) -> None:
+    """Rooms whose actions are permuted for each life are of the part that the rooms are of."""
+    rooms = "{kind: dark_rooms, size: 3, horizon: 4, held_out: 3, part: held_out}"
+    wrapped = f"{{kind: wrapped_tasks, tasks: {rooms}, wrappers: [{{kind: action_permutation}}]}}"
+    spec = load(file, [f"tasks={wrapped}", "record.source.count=4"])
+    assert read_manifest(record_all(spec, tmp_path, progress=False)[0]).split == "held_out"
+
+
 def test_a_plan_tells_what_is_still_to_be_recorded(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
