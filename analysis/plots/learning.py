@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from analysis import statistics
 from analysis.frames import SweepData, records
 from analysis.lives import final_lives
 from analysis.objectives import FINISHED
-from analysis.plots.panels import CYCLE, GREY, Line, Panel, Rule, style_of, thinned
+from analysis.plots.panels import CYCLE, GREY, STYLES, Line, Panel, Rule, thinned
 from analysis.plots.pictures import Picture, picture_of
 from analysis.points import objective_table
 from analysis.statistics import Floats
@@ -21,6 +22,7 @@ __all__ = ["BANDED", "learning_curves", "point_lines"]
 TOLD_APART = 6  # points with a colour of their own; the others are grey
 BANDED = 3  # points with a band: more of them hide each other
 MOST_LINES = 300  # more are a grey block, and slow to look at
+_DASHES = ("dashed", "dotted", "dashdot", "long")  # of baselines without a style of their own
 _PLACES = 60  # of a curve; a training score is too noisy to be drawn at every step
 
 
@@ -33,8 +35,8 @@ def learning_curves(data: SweepData) -> Picture | None:
     panels, notes = [], []
     for metric, title, y_label in wanted:
         lines, every = point_lines(data, metric)
-        if not lines:
-            continue
+        if all(len(line.x) < 2 for line in lines):
+            continue  # assessed once: a place is no curve, and tables tell it
         rules = _rules(data, select) if select and metric.startswith("evaluation/") else []
         panels.append(Panel(title, "outer steps", y_label, lines, rules))
         if every > 1:
@@ -109,11 +111,13 @@ def _curve(data: SweepData, run_id: str, metric: str) -> tuple[Floats, Floats, i
 def _rules(data: SweepData, select: str) -> list[Rule]:
     """The baselines' end-of-life return on the selection set."""
     known = [method for method in methods(data) if method.key != "best"]
+    taken = {STYLES[method.key][1] for method in known if method.key in STYLES}
+    free = itertools.cycle([dash for dash in _DASHES if dash not in taken] or _DASHES)
     rules = []
     for method in known:
         lives = final_lives(data, method.run_id, select)
         if lives is not None and lives.returns.size:
             # Black: the colours are the points'.
-            _, dash = style_of(method.key, [m.key for m in known])
+            dash = STYLES[method.key][1] if method.key in STYLES else next(free)
             rules.append(Rule(method.label, float(lives.end.mean()), color="#000000", dash=dash))
     return rules

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -309,6 +310,28 @@ def test_curves_of_points_that_did_not_finish_end_early_and_thin(demo: Path):
     for label in ("pruned points", "diverged points"):
         assert lines[label].get_xdata()[-1] == 20
         assert lines[label].get_linewidth() < lines["point 2"].get_linewidth()
+
+
+def test_points_that_were_assessed_once_have_no_curve_of_it(demo: Path):
+    data = load_sweep(demo, "demo")
+    titles = [axes.get_title(loc="left") for axes in pictures(data)["learning_curves"].static.axes]
+    assert titles == ["training score", "return on set train"]
+    assessed = data.series["metric"] == "evaluation/train/return"
+    last = data.series["step"] == data.series.loc[assessed, "step"].max()
+    once = dataclasses.replace(data, series=data.series[~assessed | last])
+    (axes,) = pictures(once)["learning_curves"].static.axes
+    assert axes.get_title(loc="left") == "training score"
+
+
+def test_baselines_are_told_apart_by_their_dashes(new_store: Callable[..., Any], tmp_path: Path):
+    names = ("source", "uniform", "untrained", "optimal")
+    writer = new_store(tmp_path)
+    writer.point(0, {RATE: 1e-3}, {"train": rising(0.5)}, 0.5)
+    for index, name in enumerate(names):
+        writer.baseline(name, {"train": rising(0.1 * index)})
+    drawn = pictures(load_sweep(tmp_path, "demo"))["learning_curves"].interactive
+    dashes = {trace.name: trace.line.dash for trace in drawn.data if trace.name in names}
+    assert dashes == {"source": "dash", "uniform": "dot", "untrained": "dashdot", "optimal": "longdash"}
 
 
 def test_the_cost_tells_how_well_lanes_were_used(demo: Path, written: Path):
