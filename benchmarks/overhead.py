@@ -4,9 +4,9 @@
 
 ``benchmarks/overhead.yaml`` runs by ``run_sweep``, as ``metalab sweep`` runs it, with the usual chunks and
 commits. Beside it, in the same process and in turn: one jitted scan over all outer steps of the same lanes on
-the same devices, from the same keys, whose metrics are brought to the host at its end. A scan runs before
-every sweep and after the last, and a sweep is held against the mean of the two beside it, so that a machine
-whose speed drifts evenly favours neither.
+the same devices, from the same keys, whose metrics are brought to the host at its end; and the sweep's own
+chunks in a row, without the engine. A scan runs before every sweep and after the last, and a sweep is held
+against the mean of the two beside it, so that a machine whose speed drifts evenly favours neither.
 
 The overhead is all that the sweep takes longer, compilation of both left aside: the start of the store,
 commits, the writer's thread, what chunks cost. A second table says where the sweep's time goes.
@@ -72,6 +72,7 @@ class Run:
 
     Attributes:
         bare, bare_cpu: mean of the two scans, and of their CPU-seconds.
+        chunked: the sweep's chunks one after the other, without the engine.
         whole: the sweep, from the call of ``run_sweep`` to its return.
         compiling: of that, tracing and compilation.
         sweep_cpu: CPU-seconds of the sweep without compilation.
@@ -81,6 +82,7 @@ class Run:
 
     bare: float
     bare_cpu: float
+    chunked: float
     whole: float
     compiling: float
     sweep_cpu: float
@@ -150,6 +152,33 @@ class Bare:
         return after[0] - before[0], after[1] - before[1]
 
 
+class Chunked:
+    """The chunks of a sweep's pack, one after the other: its programs without the engine.
+
+    Args:
+        spec: the sweep.
+    """
+
+    def __init__(self, spec: SweepSpec) -> None:
+        outer = [make_point(spec, n, values).outer for n, values in enumerate(parse_space(spec.search))]
+        self._berths, self._budget = len(outer), spec.budget
+        self._program = OuterProgram(Compiler(), outer[0], len(outer), spec.seeds)
+        for berth, one in enumerate(outer):
+            self._program.seat(berth, one)
+        self._program.prepare(spec.budget.chunk)
+
+    def run(self, chunks: int | None = None) -> list[float]:
+        """Wall time of every chunk, until its metrics are on the host; the whole budget if silent."""
+        length = self._budget.chunk
+        state, times = self._program.begin()[0], []
+        for chunk in range(-(-self._budget.outer_steps // length) if chunks is None else chunks):
+            start = time.perf_counter()
+            state, metrics = self._program.chunk(state, [chunk * length] * self._berths, length)
+            self._program.fetch(metrics)
+            times.append(time.perf_counter() - start)
+        return times
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and prints two tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -163,15 +192,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     budget = load(_FILE, smoke=given.smoke).budget
     steps = budget.outer_steps
     if not given.smoke:
-        steps = budget.chunk * max(1, math.ceil(given.seconds / _seconds_a_chunk()))
+        steps = budget.chunk * max(1, math.ceil(given.seconds / min(Chunked(load(_FILE)).run(3))))
     with tempfile.TemporaryDirectory() as root:
         specs = [_spec(given.smoke, steps, repeat) for repeat in range(given.repeats)]
-        bare = Bare(specs[0])
+        bare, chunked = Bare(specs[0]), Chunked(specs[0])
         scans, runs = [bare.run()], []
         for spec in specs:
+            chunks = sum(chunked.run())
             watched = _watched(spec, Path(root))
             scans.append(bare.run())
-            runs.append(_between(scans[-2], watched, scans[-1]))
+            runs.append(_between(scans[-2], chunks, watched, scans[-1]))
             print(f"bare {runs[-1].bare:.1f} s, sweep {runs[-1].sweep:.1f} s", flush=True)
     print()
     print(report(specs[0], bare, runs))
@@ -220,6 +250,7 @@ def _sections(runs: Sequence[Run]) -> list[list[str]]:
     return [
         known[0],
         row("  of that, more than the bare scan", more, ""),
+        row("  as chunks in a row without the engine", [run.chunked - run.bare for run in runs], ""),
         *known[1:-1],
         row("everything else: lock, study, store...", rest, ""),
         known[-1],
@@ -228,24 +259,6 @@ def _sections(runs: Sequence[Run]) -> list[list[str]]:
 
 def _spec(smoke: bool, steps: int, repeat: int) -> SweepSpec:
     return load(_FILE, [f"budget.outer_steps={steps}", f"name=overhead-{repeat}"], smoke=smoke)
-
-
-def _seconds_a_chunk() -> float:
-    """Of the sweep's pack, the fastest of three."""
-    spec = load(_FILE)
-    outer = [make_point(spec, n, values).outer for n, values in enumerate(parse_space(spec.search))]
-    program = OuterProgram(Compiler(), outer[0], len(outer), spec.seeds)
-    for berth, one in enumerate(outer):
-        program.seat(berth, one)
-    state, times = program.begin()[0], []
-    program.prepare(spec.budget.chunk)
-    for chunk in range(3):
-        start = time.perf_counter()
-        done = [chunk * spec.budget.chunk] * len(outer)
-        state, metrics = program.chunk(state, done, spec.budget.chunk)
-        jax.block_until_ready(metrics)
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def _watched(spec: SweepSpec, root: Path) -> tuple[float, float, Stopwatch]:
@@ -258,12 +271,16 @@ def _watched(spec: SweepSpec, root: Path) -> tuple[float, float, Stopwatch]:
 
 
 def _between(
-    before: tuple[float, float], sweep: tuple[float, float, Stopwatch], after: tuple[float, float]
+    before: tuple[float, float],
+    chunks: float,
+    sweep: tuple[float, float, Stopwatch],
+    after: tuple[float, float],
 ) -> Run:
     whole, cpu, watch = sweep
     return Run(
         bare=(before[0] + after[0]) / 2,
         bare_cpu=(before[1] + after[1]) / 2,
+        chunked=chunks,
         whole=whole,
         compiling=watch.seconds[_COMPILER],
         sweep_cpu=cpu - watch.cpu[_COMPILER],

@@ -167,6 +167,7 @@ def test_overhead_says_where_a_sweeps_time_goes() -> None:
     assert [row[0] for row in _rows(said, "run")] == ["1", "2"]
     calls = {row[0]: row[-1] for row in _rows(said, "where a sweep's time goes")}
     assert calls["devices compute"] == "1"  # two outer steps in one chunk
+    assert "as chunks in a row without the engine" in calls
     assert int(calls["rest of a commit"]) >= 2
     assert "load average" in said
 
